@@ -1,0 +1,1 @@
+"""Nouns and decisions: no input or output, no clock, no logging, nothing of Airflow."""

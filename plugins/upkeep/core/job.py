@@ -1,0 +1,88 @@
+"""One routine on one target in one run, and the outside things it may use."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from upkeep.core.cadence import Window
+from upkeep.core.system import System, Target
+
+
+class Server(Protocol):
+    """A read-only session on a PostgreSQL database; see `adapters.postgres`."""
+
+    version: int
+
+    def rows(self, statement: str, /, **values: Any) -> list[dict[str, Any]]:
+        """Run the statement named `<area>/<name>` in the variant for this server's version."""
+        ...
+
+
+class Point(Protocol):
+    """One kept measurement."""
+
+    at: datetime
+    value: float
+
+
+class History(Protocol):
+    """What the ledger remembers of earlier runs of this target; empty when the ledger is away."""
+
+    def last(self, name: str, subject: str = "") -> Point | None:
+        """Return the newest earlier measurement of this target and routine."""
+        ...
+
+    def series(self, name: str, subject: str = "", limit: int = 90) -> Sequence[Point]:
+        """Return up to `limit` earlier measurements, oldest first."""
+        ...
+
+    def latest(self, name: str) -> Mapping[str, Point]:
+        """Return the newest earlier measurement of every subject under a name."""
+        ...
+
+
+class Store(Protocol):
+    """A place for backups: an S3 bucket or a local folder; see `adapters.object_store`."""
+
+    location: str
+
+    def write(self, key: str, source: Path, sha256_hint: str | None = None) -> Any: ...
+    def write_bytes(self, key: str, data: bytes) -> Any: ...
+    def read(self, key: str) -> AbstractContextManager[Iterator[bytes]]: ...
+    def read_bytes(self, key: str, limit: int = 64 << 20) -> bytes: ...
+    def list(self, prefix: str) -> Iterator[Any]: ...
+    def delete(self, key: str) -> None: ...
+
+
+@dataclass(frozen=True)
+class Tools:
+    """The outside world, as handed to a routine. Each entry opens one kind of thing."""
+
+    postgres: Callable[..., AbstractContextManager[Server]]
+    store: Callable[[str], Store]
+    http: Callable[..., Any]
+    conninfo: Callable[[str], str]
+    history: History
+    now: Callable[[], datetime]
+    log: logging.Logger
+    scratch: Path
+
+
+@dataclass(frozen=True)
+class Job[T: Target, S]:
+    """One routine on one target in one run."""
+
+    routine: str
+    target: T
+    system: System
+    settings: S
+    window: Window
+    run_id: str
+    try_number: int
+    tools: Tools

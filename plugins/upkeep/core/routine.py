@@ -1,0 +1,145 @@
+"""What a routine is: one kind of maintenance work, declared by one module."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import pydantic
+
+from upkeep.core.cadence import Covers
+from upkeep.core.errors import ConfigurationError
+from upkeep.core.job import Job
+from upkeep.core.model import Action, Judgement, Model, Outcome, Plan
+
+
+class RoutineSettings(Model):
+    """Base of every routine's settings: each field has a default, bounds, a unit and a description."""
+
+
+@dataclass(frozen=True)
+class Routine:
+    """A module of `routines/<area>/` seen as a value.
+
+    The module declares `TITLE`, `TARGETS` (target kinds), `COVERS`, `ROLE` (the contact role that owns it) and a
+    `Settings` class, and defines those of `observe`, `judge`, `plan`, `act` and `verify` that it needs. Its
+    docstring is its runbook.
+    """
+
+    name: str
+    title: str
+    targets: tuple[str, ...]
+    covers: Covers
+    role: str
+    runbook: str
+    settings: type[RoutineSettings]
+    observe: Callable[[Job[Any, Any]], Any]
+    judge: Callable[[Job[Any, Any], Any], Judgement]
+    plan: Callable[[Job[Any, Any], Any], Plan]
+    act: Callable[[Job[Any, Any], Action], Outcome]
+    verify: Callable[[Job[Any, Any], Any, tuple[Outcome, ...]], Judgement]
+
+    @property
+    def area(self) -> str:
+        """First part of the name: the part of the report that the routine belongs to."""
+        return self.name.split(".", 1)[0]
+
+    @classmethod
+    def load(cls, path: str) -> Routine:
+        """Import the module at a dotted `path`.
+
+        :raises ConfigurationError: it cannot be imported or does not declare what a routine must.
+        """
+        try:
+            module = importlib.import_module(path)
+        except ImportError as error:
+            raise ConfigurationError(
+                f"routine {path!r} cannot be imported: {error}", "check the operator's `routine` and PYTHONPATH"
+            ) from error
+        return cls.of(module)
+
+    @classmethod
+    def of(cls, module: ModuleType) -> Routine:
+        """Read the declaration of an imported module."""
+        name = routine_name(module.__name__)
+        missing = [n for n in ("TITLE", "TARGETS", "COVERS", "ROLE", "Settings", "observe") if not hasattr(module, n)]
+        if missing or not (module.__doc__ or "").strip():
+            raise ConfigurationError(
+                f"routine {name!r} ({module.__name__}) lacks {', '.join(missing) or 'a docstring (its runbook)'}",
+                "see upkeep.core.routine.Routine for what a routine declares",
+            )
+        return cls(
+            name=name,
+            title=module.TITLE,
+            targets=tuple(module.TARGETS),
+            covers=module.COVERS,
+            role=module.ROLE,
+            runbook=(module.__doc__ or "").strip(),
+            settings=module.Settings,
+            observe=module.observe,
+            judge=getattr(module, "judge", _nothing_judged),
+            plan=getattr(module, "plan", _nothing_planned),
+            act=getattr(module, "act", _cannot_act),
+            verify=getattr(module, "verify", _nothing_to_verify),
+        )
+
+    def resolve_settings(self, *layers: tuple[str, dict[str, Any]]) -> RoutineSettings:
+        """Merge named layers of settings, later ones over earlier ones, and validate the result.
+
+        :raises ConfigurationError: a key is unknown or a value out of bounds; the message names layer and key.
+        """
+        merged = self.settings().model_dump()
+        origin: dict[str, str] = {}
+        for layer, values in layers:
+            merged = _merge(merged, values)
+            origin |= dict.fromkeys(values, layer)
+        try:
+            return self.settings.model_validate(merged)
+        except pydantic.ValidationError as error:
+            raise ConfigurationError(
+                f"settings of {self.name}: " + "; ".join(_describe(e, origin) for e in error.errors()),
+                f"known settings: {', '.join(self.settings.model_fields)}",
+            ) from error
+
+
+def routine_name(path: str) -> str:
+    """Return the routine's name for its module's dotted path: the last two parts.
+
+    >>> routine_name("upkeep.routines.database.health")
+    'database.health'
+    """
+    return ".".join(path.split(".")[-2:])
+
+
+def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """Lay one mapping over another, key by key: `{critical: 2}` must not drop the warning limit beneath it."""
+    merged = dict(below)
+    for key, value in above.items():
+        under = merged.get(key)
+        merged[key] = _merge(under, value) if isinstance(under, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def _describe(error: Any, origin: dict[str, str]) -> str:
+    place = ".".join(map(str, error["loc"]))
+    layer = origin.get(str(error["loc"][0]), "") if error["loc"] else ""
+    return f"{layer + ': ' if layer else ''}{place} = {error['input']!r}: {error['msg']}"
+
+
+def _nothing_judged(job: Job[Any, Any], seen: Any) -> Judgement:
+    return Judgement()
+
+
+def _nothing_planned(job: Job[Any, Any], seen: Any) -> Plan:
+    return Plan()
+
+
+def _cannot_act(job: Job[Any, Any], action: Action) -> Outcome:
+    raise ConfigurationError(f"{job.routine} planned {action.name!r} but defines no act()", "define act() in its module")
+
+
+def _nothing_to_verify(job: Job[Any, Any], seen: Any, outcomes: tuple[Outcome, ...]) -> Judgement:
+    return Judgement()

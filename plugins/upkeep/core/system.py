@@ -1,0 +1,338 @@
+"""A system under maintenance and its targets, as a site describes them."""
+
+from __future__ import annotations
+
+from datetime import datetime, time, timedelta
+from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo, available_timezones
+
+import pydantic
+from pydantic import Field
+
+from upkeep.core.model import Model
+
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
+ConnId = Annotated[
+    str, Field(pattern=r"^[A-Za-z0-9_.\-]{1,250}$", description="Airflow connection id; never a URL or a password")
+]
+Days = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+_WEEK: tuple[Days, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+
+
+class MaintenanceWindow(Model):
+    """The hours, in the system's time zone, in which heavy or locking work may start."""
+
+    days: tuple[Days, ...] = _WEEK
+    start: time = time(0, 0)
+    end: time = time(0, 0)
+
+    def contains(self, moment: datetime, zone: ZoneInfo) -> bool:
+        """Tell whether work may start at `moment`; a window past midnight belongs to the day it starts on.
+
+        Equal start and end mean the whole day.
+        """
+        local = moment.astimezone(zone)
+        today, yesterday = _WEEK[local.weekday()], _WEEK[(local - timedelta(days=1)).weekday()]
+        if self.start < self.end:
+            return today in self.days and self.start <= local.time() < self.end
+        after, before = local.time() >= self.start, local.time() < self.end
+        return (after and today in self.days) or (before and yesterday in self.days)
+
+
+class Channel(Model):
+    """One way to reach a contact."""
+
+    kind: Literal["email", "webhook", "phone", "sms", "pager"]
+    address: str = Field("", description="e-mail address or number; for a webhook leave empty and name a connection")
+    conn_id: ConnId | None = Field(None, description="webhook: the connection that holds URL and token")
+
+    @pydantic.model_validator(mode="after")
+    def _reachable(self) -> Channel:
+        if self.kind == "webhook" and not self.conn_id:
+            raise ValueError("a webhook needs `conn_id`: its URL is a secret and lives in an Airflow connection")
+        if self.kind != "webhook" and not self.address:
+            raise ValueError(f"a channel of kind {self.kind} needs `address`")
+        return self
+
+
+class Contact(Model):
+    """A person or team."""
+
+    name: str
+    channels: tuple[Channel, ...] = Field(min_length=1)
+
+
+class Role(Model):
+    """Who answers for a role, and who when the first does not."""
+
+    primary: Contact
+    secondary: Contact | None = None
+
+
+class Rung(Model):
+    """One step of the ladder: who is told when nobody has reacted after `after`."""
+
+    after: timedelta = Field(description="time since the run was due (deadlines) or since the failure")
+    roles: tuple[str, ...] = Field((), description="roles told on this rung; empty means the role that owns the work")
+    level: Literal["primary", "secondary", "both"] = "primary"
+
+
+class Ladder(Model):
+    """Who is told, after how long without an acknowledgement, and when a cadence counts as late."""
+
+    deadlines: dict[Literal["daily", "weekly", "monthly", "quarterly"], timedelta] = Field(
+        default_factory=dict, description="time after queueing at which a run of the cadence is late"
+    )
+    rungs: tuple[Rung, ...] = (Rung(after=timedelta(0)),)
+
+    @pydantic.field_validator("rungs")
+    @classmethod
+    def _climbing(cls, rungs: tuple[Rung, ...]) -> tuple[Rung, ...]:
+        waits = [r.after for r in rungs]
+        if not waits or waits != sorted(set(waits)):
+            raise ValueError("rungs must exist and their `after` must grow from one to the next")
+        return rungs
+
+
+class Retention(Model):
+    """How many backups of each age are kept."""
+
+    daily: int = Field(7, ge=1)
+    weekly: int = Field(4, ge=0)
+    monthly: int = Field(12, ge=0)
+    quarterly: int = Field(4, ge=0)
+    yearly: int = Field(0, ge=0)
+
+
+class StoreRef(Model):
+    """Where backups go: `s3://bucket/prefix` with an aws connection, or an absolute `file:///folder`."""
+
+    url: str = Field(pattern=r"^(s3://[a-z0-9][a-z0-9.\-]{1,61}[a-z0-9](/.*)?|file:///.+)$")
+    conn_id: ConnId | None = None
+
+    @pydantic.model_validator(mode="after")
+    def _connected(self) -> StoreRef:
+        if self.url.startswith("s3://") and not self.conn_id:
+            raise ValueError("an s3 store needs `conn_id`, an Airflow connection of type aws")
+        return self
+
+
+class Target(Model):
+    """One thing of a system that routines work on."""
+
+    kind: str
+    settings: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description="per routine (`database.health`): settings that differ for this target"
+    )
+    skip: dict[str, str] = Field(default_factory=dict, description="per routine: the reason why it must not run here")
+    # Filled in by System, so that a target knows its own id wherever it goes.
+    id: str = ""
+
+
+class PostgresTarget(Target):
+    """A PostgreSQL database."""
+
+    kind: Literal["postgres"] = "postgres"
+    conn_id: ConnId
+    database: str | None = Field(None, description="database name; default: the connection's schema field")
+    backup_conn_id: ConnId | None = Field(None, description="connection for dumps; default: `conn_id`")
+    store: StoreRef | None = Field(None, description="where backups go; default: the system's store")
+    tables: tuple[str, ...] = Field((), description="tables that guides name for special care, schema-qualified")
+
+
+class SqliteTarget(Target):
+    """A SQLite database file."""
+
+    kind: Literal["sqlite"] = "sqlite"
+    path: str
+
+
+class ObjectStoreTarget(Target):
+    """A bucket, or a prefix in one."""
+
+    kind: Literal["object_store"] = "object_store"
+    conn_id: ConnId
+    bucket: str
+    prefix: str = ""
+
+
+class FileSetTarget(Target):
+    """Files that are backed up or checked together."""
+
+    kind: Literal["files"] = "files"
+    paths: tuple[str, ...] = Field(min_length=1)
+    exclude: tuple[str, ...] = ()
+    secret: bool = Field(False, description="contents and names are confidential (configuration, .env)")
+
+
+class LogSetTarget(Target):
+    """Log files of one writer and one format."""
+
+    kind: Literal["logs"] = "logs"
+    paths: tuple[str, ...] = Field(min_length=1)
+    format: Literal["django", "python", "json", "combined", "combined_time", "postgres", "plain"] = "plain"
+
+
+class Expectation(Model):
+    """What a JSON body must say at an RFC 6901 pointer (`/database/status`)."""
+
+    pointer: str = Field("", pattern=r"^(/.*)?$")
+    equals: Any = None
+    contains: str | None = None
+
+    @pydantic.model_validator(mode="after")
+    def _one_condition(self) -> Expectation:
+        if len({"equals", "contains"} & self.model_fields_set) != 1:
+            raise ValueError("give exactly one of `equals` and `contains`")
+        return self
+
+
+class Endpoint(Model):
+    """One address of a service and what a healthy answer looks like."""
+
+    path: str = Field(pattern=r"^/")
+    method: Literal["GET", "HEAD", "POST"] = "GET"
+    json_body: Any = Field(None, description="request body of a POST")
+    status: tuple[int, ...] = (200,)
+    expect: tuple[Expectation, ...] = ()
+    body_contains: str | None = None
+
+
+class HttpTarget(Target):
+    """A service that answers over HTTP."""
+
+    kind: Literal["http"] = "http"
+    conn_id: ConnId | None = Field(None, description="http connection: host, port, scheme, credentials")
+    base_url: str | None = Field(None, pattern=r"^https?://[^@]+$", description="address without credentials")
+    endpoints: dict[Name, Endpoint] = Field(min_length=1)
+
+    @pydantic.model_validator(mode="after")
+    def _one_address(self) -> HttpTarget:
+        if (self.conn_id is None) == (self.base_url is None):
+            raise ValueError("give exactly one of `conn_id` and `base_url`")
+        return self
+
+
+class HostTarget(Target):
+    """A machine; `local` is the worker that runs the routine."""
+
+    kind: Literal["host"] = "host"
+    volumes: tuple[str, ...] = ("/",)
+    requires: dict[str, float] = Field(default_factory=dict, description="cores, memory_gib, storage_gib, network_gbps")
+
+
+class ContainerTarget(Target):
+    """Containers of a compose project, or one container."""
+
+    kind: Literal["containers"] = "containers"
+    project: str | None = None
+    names: tuple[str, ...] = ()
+    docker_conn_id: ConnId | None = None
+
+
+class RedisTarget(Target):
+    """A Redis (or Valkey) server."""
+
+    kind: Literal["redis"] = "redis"
+    conn_id: ConnId
+
+
+class TlsTarget(Target):
+    """A server's TLS certificate chain."""
+
+    kind: Literal["tls"] = "tls"
+    host: str
+    port: int = Field(443, ge=1, le=65535)
+    server_name: str | None = None
+
+
+class ModelTarget(Target):
+    """A machine-learning model in service."""
+
+    kind: Literal["model"] = "model"
+    path: str = Field(description="folder with the model's files and metadata")
+    metadata: str | None = Field(None, description="metadata file inside the folder")
+    endpoint: str | None = Field(None, description="id of the http target's endpoint that serves it")
+
+
+class DependenciesTarget(Target):
+    """Manifests whose packages are audited."""
+
+    kind: Literal["dependencies"] = "dependencies"
+    manifests: tuple[str, ...] = Field(min_length=1)
+    ecosystem: Literal["python", "npm", "debian"] = "python"
+
+
+AnyTarget = Annotated[
+    PostgresTarget
+    | SqliteTarget
+    | ObjectStoreTarget
+    | FileSetTarget
+    | LogSetTarget
+    | HttpTarget
+    | HostTarget
+    | ContainerTarget
+    | RedisTarget
+    | TlsTarget
+    | ModelTarget
+    | DependenciesTarget,
+    Field(discriminator="kind"),
+]
+
+
+class System(Model):
+    """An application under maintenance: one file `include/systems/<name>.yaml`."""
+
+    name: Name
+    title: str
+    description: str = ""
+    timezone: str = "UTC"
+    maintenance_window: MaintenanceWindow = MaintenanceWindow()
+    contacts: dict[Name, Role] = Field(min_length=1)
+    vendors: dict[Name, Contact] = Field(default_factory=dict)
+    links: dict[str, str] = Field(default_factory=dict)
+    ladder: Ladder = Ladder()
+    retention: Retention = Retention()
+    store: StoreRef | None = None
+    settings: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    targets: dict[Name, AnyTarget] = Field(min_length=1)
+
+    @pydantic.field_validator("timezone")
+    @classmethod
+    def _known_zone(cls, zone: str) -> str:
+        if zone not in available_timezones():
+            raise ValueError(f"unknown time zone {zone!r}; expected an IANA name such as Europe/Berlin")
+        return zone
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _targets_know_their_id(cls, data: Any) -> Any:
+        if isinstance(data, dict) and isinstance(data.get("targets"), dict):
+            named = {
+                key: {**value, "id": f"{data.get('name')}/{key}"} if isinstance(value, dict) else value
+                for key, value in data["targets"].items()
+            }
+            return {**data, "targets": named}
+        return data
+
+    @pydantic.model_validator(mode="after")
+    def _roles_exist(self) -> System:
+        for number, rung in enumerate(self.ladder.rungs, 1):
+            for role in rung.roles:
+                if role not in self.contacts:
+                    raise ValueError(
+                        f"ladder rung {number} names role {role!r}; contacts has {', '.join(sorted(self.contacts))}"
+                    )
+        return self
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """The system's time zone."""
+        return ZoneInfo(self.timezone)
+
+    def target(self, target_id: str) -> Target:
+        """Return the target with an id such as `claims/db`.
+
+        :raises KeyError: the system has no such target.
+        """
+        return self.targets[target_id.split("/", 1)[1]]
