@@ -36,7 +36,7 @@ class Measurement(Model):
     """A number observed. `name` is dotted and stable (`connections.used_ratio`), `subject` the part it belongs to."""
 
     name: str
-    value: float
+    value: pydantic.FiniteFloat
     unit: str
     subject: str = ""
 

@@ -1,0 +1,157 @@
+"""One run as its events tell it: the same picture whether they come from the ledger or from the spool."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+from upkeep.core.model import Action, Finding, Measurement, Model, Severity, worst
+from upkeep.ledger import events as ev
+
+
+class ActionRecord(Model):
+    """One action and what became of it; `status` is empty while it is open and `planned` in a dry run."""
+
+    action: Action
+    opened_at: datetime
+    closed_at: datetime | None = None
+    status: str = ""
+    detail: str = ""
+    evidence: dict[str, Any] = {}
+
+
+class RoutineRecord(Model):
+    """The last try of one routine on one target."""
+
+    key: ev.RoutineKey
+    system: str
+    role: str
+    title: str
+    state: ev.ROUTINE_STATES
+    severity: Severity
+    opened_at: datetime
+    closed_at: datetime | None = None
+    reason: str = ""
+    hint: str = ""
+    dry_run: bool = False
+    settings: dict[str, Any] = {}
+    measurements: tuple[Measurement, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    actions: tuple[ActionRecord, ...] = ()
+
+    @property
+    def area(self) -> str:
+        """The part of the report that it belongs to."""
+        return self.key.routine.split(".", 1)[0]
+
+    @property
+    def seconds(self) -> float | None:
+        """How long the try took."""
+        return (self.closed_at - self.opened_at).total_seconds() if self.closed_at else None
+
+
+class RunRecord(Model):
+    """Everything that one run saw and did."""
+
+    run: ev.RunKey
+    cadence: str = ""
+    run_type: str = ""
+    window_start: datetime | None = None
+    window_end: datetime | None = None
+    opened_at: datetime | None = None
+    params: dict[str, Any] = {}
+    expected: tuple[ev.Expected.Item, ...] = ()
+    routines: tuple[RoutineRecord, ...] = ()
+    escalations: tuple[ev.Escalated, ...] = ()
+    closed: ev.RunClosed | None = None
+
+    @property
+    def missing(self) -> tuple[ev.Expected.Item, ...]:
+        """What should have produced a result and has not: a killed worker leaves no row or an open one."""
+        ended = {(r.key.routine, r.key.target) for r in self.routines if r.state not in ("running", "died")}
+        return tuple(i for i in self.expected if not i.skip and (i.routine, i.target) not in ended)
+
+
+class _Try:
+    """A routine's try while its events are being read."""
+
+    def __init__(self, opened: ev.RoutineOpened) -> None:
+        self.opened = opened
+        self.closed: ev.RoutineClosed | None = None
+        self.stages: dict[str, ev.Observed] = {}
+        self.actions: dict[int, ActionRecord] = {}
+
+    def record(self) -> RoutineRecord:
+        findings = tuple(f for stage in self.stages.values() for f in stage.findings)
+        return RoutineRecord(
+            key=self.opened.routine,
+            system=self.opened.system,
+            role=self.opened.role,
+            title=self.opened.title,
+            state=self.closed.state if self.closed else "running",
+            severity=worst([*(f.severity for f in findings), *([self.closed.severity] if self.closed else [])]),
+            opened_at=self.opened.at,
+            closed_at=self.closed.at if self.closed else None,
+            reason=self.closed.reason if self.closed else "",
+            hint=self.closed.hint if self.closed else "",
+            dry_run=self.opened.dry_run,
+            settings=self.opened.settings,
+            measurements=tuple(m for stage in self.stages.values() for m in stage.measurements),
+            findings=findings,
+            actions=tuple(self.actions[number] for number in sorted(self.actions)),
+        )
+
+
+def fold(run: ev.RunKey, events: Iterable[ev.Event]) -> RunRecord:
+    """Build the record of `run` from its events; events of other runs are passed over."""
+    facts: dict[str, Any] = {}
+    expected: dict[tuple[str, str], ev.Expected.Item] = {}
+    tries: dict[tuple[str, str, int], _Try] = {}
+    escalations: list[ev.Escalated] = []
+    for event in events:
+        if ev.run_of(event) != run:
+            continue
+        match event:
+            case ev.RunOpened():
+                kept = ("cadence", "run_type", "window_start", "window_end", "params")
+                facts |= {name: getattr(event, name) for name in kept}
+                facts.setdefault("opened_at", event.at)
+                facts["closed"] = None
+            case ev.Expected():
+                expected |= {(item.routine, item.target): item for item in event.items}
+            case ev.RunClosed():
+                facts["closed"] = event
+            case ev.Escalated():
+                escalations.append(event)
+            case ev.ReportKept():
+                pass
+            case _:
+                _fold_try(tries, event)
+    last: dict[tuple[str, str], _Try] = {}
+    for (routine, target, _), one in sorted(tries.items(), key=lambda item: item[0]):
+        last[routine, target] = one
+    return RunRecord(
+        run=run,
+        expected=tuple(expected.values()),
+        routines=tuple(one.record() for one in last.values()),
+        escalations=tuple(escalations),
+        **facts,
+    )
+
+
+def _fold_try(tries: dict[tuple[str, str, int], _Try], event: Any) -> None:
+    key = (event.routine.routine, event.routine.target, event.routine.try_number)
+    match event:
+        case ev.RoutineOpened():
+            tries[key] = _Try(event)
+        case ev.Observed() if key in tries:
+            tries[key].stages[event.stage] = event
+        case ev.ActionOpened() if key in tries:
+            status = "planned" if event.dry_run else ""
+            tries[key].actions[event.number] = ActionRecord(action=event.action, opened_at=event.at, status=status)
+        case ev.ActionClosed() if key in tries and event.number in tries[key].actions:
+            done = {"closed_at": event.at, "status": event.status, "detail": event.detail, "evidence": event.evidence}
+            tries[key].actions[event.number] = tries[key].actions[event.number].model_copy(update=done)
+        case ev.RoutineClosed() if key in tries:
+            tries[key].closed = event

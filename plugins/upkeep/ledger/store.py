@@ -1,0 +1,217 @@
+"""The ledger itself: PostgreSQL when it answers, the spool when it does not."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from upkeep.adapters import statements
+from upkeep.core.errors import ConfigurationError, UpkeepError
+from upkeep.core.model import Model
+from upkeep.ledger import events as ev
+from upkeep.ledger.record import RunRecord, fold
+from upkeep.ledger.spool import Spool
+
+if TYPE_CHECKING:
+    import psycopg
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+# Any constant works as long as no other program uses it on the same database: ASCII of "upkeep".
+ADVISORY_LOCK = 0x75706B656570
+RETRY_AFTER_SECONDS = 20
+log = logging.getLogger(__name__)
+
+
+class Kept(Model):
+    """One kept measurement."""
+
+    at: datetime
+    value: float
+
+
+class Ledger:
+    """Writes events and answers questions about earlier runs.
+
+    `conninfo` returns a libpq connection string; it is asked for only when a connection is opened. When the ledger
+    cannot be reached every event goes to the spool, and the first write after it is back replays the spool in order.
+    """
+
+    def __init__(self, conninfo: Callable[[], str], spool: Spool) -> None:
+        self._conninfo = conninfo
+        self._connection: psycopg.Connection[dict[str, Any]] | None = None
+        self._away_until = 0.0
+        self.spool = spool
+        self.away_reason = ""
+
+    def write(self, *events: ev.Event) -> bool:
+        """Record events; return whether they are in the ledger (true) or wait in the spool (false)."""
+        import psycopg
+
+        try:
+            if self.spool:
+                self.replay()
+            for event in events:
+                self._append(event)
+            return True
+        except (psycopg.Error, OSError, UpkeepError) as error:
+            self._lost(error)
+            self._keep_for_later(events)
+            return False
+
+    def replay(self) -> int:
+        """Write what waits in the spool; return how many events that were.
+
+        :raises psycopg.Error, ConnectionError: the ledger is still away; what waits goes on waiting.
+        """
+        import psycopg
+
+        connection = self._connect()
+        count = self.spool.replay(self._append, (psycopg.DataError, psycopg.IntegrityError)) if connection else 0
+        if count:
+            log.info("ledger: replayed %d events that waited in the spool", count)
+        return count
+
+    def record(self, run: ev.RunKey) -> RunRecord:
+        """Return a run as the ledger tells it or, while it is away, as the spool of this machine does."""
+        rows = self.ask("events_of_run", dag_id=run.dag_id, run_id=run.run_id)
+        written = (ev.EVENT.validate_python(row["body"]) for row in rows or ())
+        return fold(run, [*written, *self.spool.events()])
+
+    def ask(self, statement: str, **values: Any) -> list[dict[str, Any]] | None:
+        """Run a statement of `include/sql/ledger`; return its rows, or None while the ledger is away."""
+        import psycopg
+
+        try:
+            cursor = self._connect().execute(_sql(statement), values)
+            return cursor.fetchall() if cursor.description else []
+        except (psycopg.Error, OSError, UpkeepError) as error:
+            self._lost(error)
+            return None
+
+    def prune(self, measurement_days: int, report_days: int) -> None:
+        """Forget old measurements and report texts; findings, actions, backups and escalations stay."""
+        self.ask("prune_measurements", days=measurement_days)
+        self.ask("prune_reports", days=report_days)
+
+    def close(self) -> None:
+        """Close the connection, if one is open."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _keep_for_later(self, events: Sequence[ev.Event]) -> None:
+        """Spool events; those written before the connection broke are recognised by their id at the replay."""
+        try:
+            self.spool.append(*events)
+        except OSError as error:
+            log.critical("ledger: away, and the spool %s cannot be written: %s", self.spool.folder, error)
+            for event in events:
+                log.critical("ledger: unrecorded event %s", ev.to_json(event))
+
+    def _append(self, event: ev.Event) -> None:
+        body, key = ev.to_json(event), ev.run_of(event)
+        routine_run = event.routine.id if hasattr(event, "routine") else None
+        connection = self._connect()
+        with connection.transaction():
+            new = connection.execute(
+                _sql("append_event"), {**key.model_dump(), "id": event.id, "kind": event.kind, "at": event.at, "body": body}
+            ).fetchone()
+            if new:
+                connection.execute(_sql(f"project_{event.kind}"), {"body": body, "routine_run_id": routine_run})
+
+    def _connect(self) -> psycopg.Connection[dict[str, Any]]:
+        import psycopg
+        from psycopg.rows import dict_row
+
+        if self._connection is not None and not self._connection.broken:
+            return self._connection
+        if time.monotonic() < self._away_until:
+            raise ConnectionError(self.away_reason)
+        connection = psycopg.connect(
+            self._conninfo(), autocommit=True, row_factory=dict_row, connect_timeout=5, application_name="upkeep ledger"
+        )
+        migrate(connection)
+        self._connection, self.away_reason = connection, ""
+        return connection
+
+    def _lost(self, error: Exception) -> None:
+        """Remember that the ledger is away, so that a run does not wait for a time-out at every event."""
+        if time.monotonic() >= self._away_until:
+            self.away_reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            self._away_until = time.monotonic() + RETRY_AFTER_SECONDS
+            log.warning("ledger: away (%s); events wait in the spool %s", self.away_reason, self.spool.folder)
+        self._connection = None
+
+
+class LedgerHistory:
+    """Earlier measurements of one routine on one target; see `core.job.History`."""
+
+    def __init__(self, ledger: Ledger, key: ev.RoutineKey) -> None:
+        self._ledger = ledger
+        self._key = {name: getattr(key, name) for name in ("dag_id", "run_id", "routine", "target")}
+
+    def last(self, name: str, subject: str = "") -> Kept | None:
+        """Return the newest earlier measurement, None when there is none or the ledger is away."""
+        rows = self._ledger.ask("last_measurement", name=name, subject=subject, **self._key)
+        return Kept(at=rows[0]["at"], value=rows[0]["value"]) if rows else None
+
+    def latest(self, name: str) -> Mapping[str, Kept]:
+        """Return the newest earlier measurement of every subject under a name."""
+        rows = self._ledger.ask("last_measurement", name=name, subject=None, **self._key) or ()
+        return {row["subject"]: Kept(at=row["at"], value=row["value"]) for row in rows}
+
+    def series(self, name: str, subject: str = "", limit: int = 90) -> Sequence[Kept]:
+        """Return up to `limit` earlier measurements, oldest first."""
+        rows = self._ledger.ask("measurement_series", name=name, subject=subject, limit=limit, **self._key) or ()
+        return [Kept(at=row["at"], value=row["value"]) for row in reversed(rows)]
+
+
+def migrate(connection: psycopg.Connection[Any]) -> int:
+    """Bring the schema up to date under an advisory lock; return how many migrations were applied.
+
+    :raises ConfigurationError: the database holds a migration that differs from ours or is newer.
+    """
+    wanted = {int(path.name[:4]): path for path in sorted(MIGRATIONS.glob("[0-9]*.sql"))}
+    with connection.transaction():
+        connection.execute("select pg_advisory_xact_lock(%s)", [ADVISORY_LOCK])
+        connection.execute("create schema if not exists upkeep")
+        connection.execute(
+            "create table if not exists upkeep.migration (version integer primary key, name text not null,"
+            " sha256 text not null, applied_at timestamptz not null default now())"
+        )
+        applied = {r["version"]: r for r in connection.execute("select * from upkeep.migration").fetchall()}
+        _check_applied(applied, wanted)
+        for version in sorted(set(wanted) - set(applied)):
+            connection.execute(wanted[version].read_bytes())
+            connection.execute(
+                "insert into upkeep.migration (version, name, sha256) values (%s, %s, %s)",
+                [version, wanted[version].stem, _sha256(wanted[version])],
+            )
+    return len(set(wanted) - set(applied))
+
+
+def _check_applied(applied: dict[int, dict[str, Any]], wanted: dict[int, Path]) -> None:
+    for version, row in sorted(applied.items()):
+        if version not in wanted:
+            raise ConfigurationError(
+                f"ledger: its schema is at version {version}, this package knows {max(wanted)}",
+                "upgrade this package on every worker, or point upkeep_ledger to its own database",
+            )
+        if row["sha256"] != _sha256(wanted[version]):
+            raise ConfigurationError(
+                f"ledger: migration {row['name']} was applied with other contents than this package has",
+                "a released migration must never be edited; restore the file and add a new migration",
+            )
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _sql(name: str) -> bytes:
+    return statements.load("ledger", name).encode()
