@@ -4,17 +4,37 @@ from __future__ import annotations
 
 from datetime import datetime, time, timedelta
 from typing import Annotated, Any, Literal
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import ZoneInfo
 
 import pydantic
 from pydantic import Field
 
-from upkeep.core.model import Model
+from upkeep.core import text
+from upkeep.core.model import Model, Threshold
+
+
+def _expanded(value: Any, info: pydantic.ValidationInfo) -> Any:
+    """Fill in environment variables where the validation's context carries an environment; else leave the text."""
+    environ = (info.context or {}).get("environ")
+    return text.expand(value, environ) if isinstance(value, str) and environ is not None else value
+
+
+def _no_secret(value: str) -> str:
+    if text.looks_secret(value):
+        raise ValueError("expected the id of an Airflow connection; this looks like the credential itself")
+    return value
+
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
 ConnId = Annotated[
-    str, Field(pattern=r"^[A-Za-z0-9_.\-]{1,250}$", description="Airflow connection id; never a URL or a password")
+    str,
+    Field(pattern=r"^[A-Za-z0-9_.\-]{1,250}$", description="Airflow connection id; never a URL or a password"),
+    pydantic.AfterValidator(_no_secret),
 ]
+Duration = Annotated[timedelta, pydantic.BeforeValidator(text.duration)]
+"""A duration written with its unit (`30 min`)."""
+Path = Annotated[str, Field(min_length=1), pydantic.BeforeValidator(_expanded)]
+"""A path or glob; `${NAME}` stands for an environment variable and is filled in when the file is loaded for a run."""
 Days = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 _WEEK: tuple[Days, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
@@ -72,7 +92,7 @@ class Role(Model):
 class Rung(Model):
     """One step of the ladder: who is told when nobody has reacted after `after`."""
 
-    after: timedelta = Field(description="time since the run was due (deadlines) or since the failure")
+    after: Duration = Field(description="time since the run was due (deadlines) or since the failure")
     roles: tuple[str, ...] = Field((), description="roles told on this rung; empty means the role that owns the work")
     level: Literal["primary", "secondary", "both"] = "primary"
 
@@ -80,7 +100,7 @@ class Rung(Model):
 class Ladder(Model):
     """Who is told, after how long without an acknowledgement, and when a cadence counts as late."""
 
-    deadlines: dict[Literal["daily", "weekly", "monthly", "quarterly"], timedelta] = Field(
+    deadlines: dict[Literal["daily", "weekly", "monthly", "quarterly"], Duration] = Field(
         default_factory=dict, description="time after queueing at which a run of the cadence is late"
     )
     rungs: tuple[Rung, ...] = (Rung(after=timedelta(0)),)
@@ -107,7 +127,8 @@ class Retention(Model):
 class StoreRef(Model):
     """Where backups go: `s3://bucket/prefix` with an aws connection, or an absolute `file:///folder`."""
 
-    url: str = Field(pattern=r"^(s3://[a-z0-9][a-z0-9.\-]{1,61}[a-z0-9](/.*)?|file:///.+)$")
+    # A folder may still begin with a variable: without an environment in the context it is not filled in.
+    url: Path = Field(pattern=r"^(s3://[a-z0-9][a-z0-9.\-]{1,61}[a-z0-9](/.*)?|file://(/|\$\{).+)$")
     conn_id: ConnId | None = None
 
     @pydantic.model_validator(mode="after")
@@ -125,6 +146,10 @@ class Target(Model):
         default_factory=dict, description="per routine (`database.health`): settings that differ for this target"
     )
     skip: dict[str, str] = Field(default_factory=dict, description="per routine: the reason why it must not run here")
+    thresholds: dict[str, Threshold] = Field(
+        default_factory=dict,
+        description="limits the system's guide states for this target, by measurement; a routine's settings go before",
+    )
     # Filled in by System, so that a target knows its own id wherever it goes.
     id: str = ""
 
@@ -144,7 +169,7 @@ class SqliteTarget(Target):
     """A SQLite database file."""
 
     kind: Literal["sqlite"] = "sqlite"
-    path: str
+    path: Path
 
 
 class ObjectStoreTarget(Target):
@@ -160,8 +185,8 @@ class FileSetTarget(Target):
     """Files that are backed up or checked together."""
 
     kind: Literal["files"] = "files"
-    paths: tuple[str, ...] = Field(min_length=1)
-    exclude: tuple[str, ...] = ()
+    paths: tuple[Path, ...] = Field(min_length=1)
+    exclude: tuple[Path, ...] = ()
     secret: bool = Field(False, description="contents and names are confidential (configuration, .env)")
 
 
@@ -169,7 +194,7 @@ class LogSetTarget(Target):
     """Log files of one writer and one format."""
 
     kind: Literal["logs"] = "logs"
-    paths: tuple[str, ...] = Field(min_length=1)
+    paths: tuple[Path, ...] = Field(min_length=1)
     format: Literal["django", "python", "json", "combined", "combined_time", "postgres", "plain"] = "plain"
 
 
@@ -197,6 +222,14 @@ class Endpoint(Model):
     expect: tuple[Expectation, ...] = ()
     body_contains: str | None = None
 
+    @pydantic.model_validator(mode="after")
+    def _askable(self) -> Endpoint:
+        if self.method == "HEAD" and (self.expect or self.body_contains is not None):
+            raise ValueError("an answer to HEAD has no body; expected method GET where a body is looked at")
+        if self.json_body is not None and self.method != "POST":
+            raise ValueError(f"`json_body` goes with method POST, seen {self.method}")
+        return self
+
 
 class HttpTarget(Target):
     """A service that answers over HTTP."""
@@ -213,12 +246,21 @@ class HttpTarget(Target):
         return self
 
 
+class Requirements(Model):
+    """What a machine must at least have."""
+
+    cores: int | None = Field(None, ge=1)
+    memory_gb: float | None = Field(None, gt=0)
+    storage_gb: float | None = Field(None, gt=0)
+    network_gbps: float | None = Field(None, gt=0)
+
+
 class HostTarget(Target):
     """A machine; `local` is the worker that runs the routine."""
 
     kind: Literal["host"] = "host"
-    volumes: tuple[str, ...] = ("/",)
-    requires: dict[str, float] = Field(default_factory=dict, description="cores, memory_gib, storage_gib, network_gbps")
+    volumes: tuple[Path, ...] = ("/",)
+    requires: Requirements = Requirements()
 
 
 class ContainerTarget(Target):
@@ -226,6 +268,7 @@ class ContainerTarget(Target):
 
     kind: Literal["containers"] = "containers"
     project: str | None = None
+    compose: Path | None = Field(None, description="the compose file that declares them")
     names: tuple[str, ...] = ()
     docker_conn_id: ConnId | None = None
 
@@ -250,16 +293,17 @@ class ModelTarget(Target):
     """A machine-learning model in service."""
 
     kind: Literal["model"] = "model"
-    path: str = Field(description="folder with the model's files and metadata")
+    path: Path = Field(description="folder with the model's files and metadata")
     metadata: str | None = Field(None, description="metadata file inside the folder")
-    endpoint: str | None = Field(None, description="id of the http target's endpoint that serves it")
+    files: tuple[str, ...] = Field((), description="globs in the folder: the files that make up the model")
+    endpoint: str | None = Field(None, description="`<http target>/<endpoint>` of this system that serves it")
 
 
 class DependenciesTarget(Target):
     """Manifests whose packages are audited."""
 
     kind: Literal["dependencies"] = "dependencies"
-    manifests: tuple[str, ...] = Field(min_length=1)
+    manifests: tuple[Path, ...] = Field(min_length=1)
     ecosystem: Literal["python", "npm", "debian"] = "python"
 
 
@@ -291,6 +335,7 @@ class System(Model):
     contacts: dict[Name, Role] = Field(min_length=1)
     vendors: dict[Name, Contact] = Field(default_factory=dict)
     links: dict[str, str] = Field(default_factory=dict)
+    software: dict[str, str] = Field(default_factory=dict, description="product -> versions it must have (`>=12`)")
     ladder: Ladder = Ladder()
     retention: Retention = Retention()
     store: StoreRef | None = None
@@ -300,15 +345,18 @@ class System(Model):
     @pydantic.field_validator("timezone")
     @classmethod
     def _known_zone(cls, zone: str) -> str:
-        if zone not in available_timezones():
-            raise ValueError(f"unknown time zone {zone!r}; expected an IANA name such as Europe/Berlin")
+        # Not `in available_timezones()`: that reads the whole zone database, for every system, at every load.
+        try:
+            ZoneInfo(zone)
+        except (KeyError, ValueError, OSError):
+            raise ValueError("expected an IANA time zone such as Europe/Berlin") from None
         return zone
 
     @pydantic.model_validator(mode="before")
     @classmethod
     def _targets_know_their_id(cls, data: Any) -> Any:
         if isinstance(data, dict) and isinstance(data.get("targets"), dict):
-            named = {
+            named: dict[Any, Any] = {
                 key: {**value, "id": f"{data.get('name')}/{key}"} if isinstance(value, dict) else value
                 for key, value in data["targets"].items()
             }
@@ -322,6 +370,18 @@ class System(Model):
                 if role not in self.contacts:
                     raise ValueError(
                         f"ladder rung {number} names role {role!r}; contacts has {', '.join(sorted(self.contacts))}"
+                    )
+        return self
+
+    @pydantic.model_validator(mode="after")
+    def _endpoints_exist(self) -> System:
+        for key, target in self.targets.items():
+            if isinstance(target, ModelTarget) and target.endpoint:
+                service, _, endpoint = target.endpoint.partition("/")
+                serving = self.targets.get(service)
+                if not isinstance(serving, HttpTarget) or endpoint not in serving.endpoints:
+                    raise ValueError(
+                        f"target {key!r} names endpoint {target.endpoint!r}; expected `<http target>/<endpoint>`"
                     )
         return self
 
