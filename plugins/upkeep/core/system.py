@@ -20,7 +20,7 @@ def _expanded(value: Any, info: pydantic.ValidationInfo) -> Any:
 
 
 def _no_secret(value: str) -> str:
-    if text.looks_secret(value):
+    if text.looks_secret(value) or text.looks_random(value):
         raise ValueError("expected the id of an Airflow connection; this looks like the credential itself")
     return value
 
@@ -393,6 +393,11 @@ class System(Model):
     def target(self, target_id: str) -> Target:
         """Return the target with an id such as `claims/db`.
 
-        :raises KeyError: the system has no such target.
+        :raises ConfigurationError: the system has no such target.
         """
-        return self.targets[target_id.split("/", 1)[1]]
+        found = self.targets.get(target_id.partition("/")[2])
+        if found is None or found.id != target_id:
+            raise ConfigurationError(
+                f"system {self.name} has no target {target_id!r}", f"its targets: {', '.join(sorted(self.targets))}"
+            )
+        return found

@@ -70,11 +70,12 @@ def looks_secret(text: str) -> bool:
     >>> looks_secret("postgresql://app:hunter2@db/claims"), looks_secret("claims_db")
     (True, False)
     """
-    return bool(_SECRET.search(text)) or (re.fullmatch(r"[A-Za-z0-9+/_=-]{32,}", text) is not None and _mixed(text))
+    return bool(_SECRET.search(text))
 
 
-def _mixed(text: str) -> bool:
-    """Random keys mix digits with letters of both cases, or are long runs of hexadecimal digits; names do neither."""
+def looks_random(text: str) -> bool:
+    """Tell whether a word looks drawn at random, as keys are; names do not mix digits and both cases for 32 letters."""
+    if not re.fullmatch(r"[A-Za-z0-9+/_=.-]{32,}", text):
+        return False
     cases = any(c.islower() for c in text) and any(c.isupper() for c in text)
-    digits = sum(c.isdigit() for c in text)
-    return (cases and digits >= 4) or re.fullmatch(r"[0-9a-fA-F]{32,}", text) is not None
+    return (cases and sum(c.isdigit() for c in text) >= 4) or re.fullmatch(r"[0-9a-fA-F]{32,}", text) is not None

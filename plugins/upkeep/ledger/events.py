@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -182,6 +183,25 @@ def run_of(event: Any) -> RunKey:
     """Return the run that an event belongs to."""
     key = getattr(event, "run", None) or event.routine
     return RunKey(dag_id=key.dag_id, run_id=key.run_id)
+
+
+FREE_TEXT = {"reason", "hint", "message", "detail", "observed", "evidence", "details", "settings", "params", "reasons"}
+
+
+def scrub(event: Any, redact: Callable[[Any], Any]) -> Any:
+    """Return the event with secrets masked in every field that holds free text, and in no other.
+
+    Keys and names stay as they are: a password that happens to be a word must not tear a routine's name apart.
+    """
+    return EVENT.validate_python(_scrub(event.model_dump(), redact))
+
+
+def _scrub(value: Any, redact: Callable[[Any], Any]) -> Any:
+    if isinstance(value, dict):
+        return {k: redact(v) if k in FREE_TEXT and v else _scrub(v, redact) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_scrub(v, redact) for v in value]
+    return value
 
 
 def to_json(event: Any) -> str:

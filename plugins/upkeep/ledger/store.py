@@ -37,12 +37,16 @@ class Kept(Model):
 class Ledger:
     """Writes events and answers questions about earlier runs.
 
-    `conninfo` returns a libpq connection string; it is asked for only when a connection is opened. When the ledger
+    `conninfo` returns a libpq connection string; it is asked for only when a connection is opened. `redact` masks
+    secrets in free text before it is written anywhere. When the ledger
     cannot be reached every event goes to the spool, and the first write after it is back replays the spool in order.
     """
 
-    def __init__(self, conninfo: Callable[[], str], spool: Spool) -> None:
+    def __init__(
+        self, conninfo: Callable[[], str], spool: Spool, redact: Callable[[Any], Any] = lambda text: text
+    ) -> None:
         self._conninfo = conninfo
+        self._redact = redact
         self._connection: psycopg.Connection[dict[str, Any]] | None = None
         self._away_until = 0.0
         self.spool = spool
@@ -52,6 +56,7 @@ class Ledger:
         """Record events; return whether they are in the ledger (true) or wait in the spool (false)."""
         import psycopg
 
+        events = tuple(ev.scrub(event, self._redact) for event in events)
         try:
             if self.spool:
                 self.replay()

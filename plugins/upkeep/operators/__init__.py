@@ -1,0 +1,1 @@
+"""What speaks Airflow at run time."""

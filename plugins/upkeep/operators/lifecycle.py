@@ -1,0 +1,187 @@
+"""The one loop in which every routine runs: open, observe, judge, plan, act, verify, close."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+from upkeep.core.errors import CriticalFindingError, TransientError, UpkeepError
+from upkeep.core.job import Job
+from upkeep.core.model import Action, Finding, Judgement, Measurement, Model, Outcome, OutcomeStatus, Severity, worst
+from upkeep.core.routine import Routine
+from upkeep.ledger import events as ev
+from upkeep.ledger.store import Ledger
+
+
+class Summary(Model):
+    """The few facts of a routine that travel through XCom; the evidence is in the ledger."""
+
+    target: str
+    routine: str
+    severity: Severity
+    findings: int
+    actions: int
+    dry_run: bool
+    ledger: bool
+
+
+class Row:
+    """The ledger's row of one try: opened before anything is done, closed with what became of it."""
+
+    def __init__(self, ledger: Ledger, key: ev.RoutineKey, now: Callable[[], datetime]) -> None:
+        self.ledger, self.key, self.now = ledger, key, now
+
+    def open(
+        self, routine: Routine | None = None, settings: dict[str, Any] | None = None, dry_run: bool = False
+    ) -> None:
+        """Open the row; without a routine, one that could not even be loaded."""
+        self.ledger.write(
+            ev.RoutineOpened(
+                at=self.now(),
+                routine=self.key,
+                system=self.key.target.split("/", 1)[0],
+                role=routine.role if routine else "",
+                title=routine.title if routine else self.key.routine,
+                settings=settings or {},
+                dry_run=dry_run,
+                host=socket.gethostname(),
+                pid=os.getpid(),
+            )
+        )
+
+    def close(self, state: ev.ROUTINE_STATES, severity: Severity, reason: str = "", hint: str = "") -> None:
+        """Close the row."""
+        self.ledger.write(
+            ev.RoutineClosed(
+                at=self.now(), routine=self.key, state=state, severity=severity, reason=reason, hint=hint
+            )
+        )
+
+
+class Lifecycle:
+    """One try of one routine on one target. Nothing in here knows Airflow."""
+
+    def __init__(
+        self, routine: Routine, job: Job[Any, Any], key: ev.RoutineKey, ledger: Ledger, *, dry_run: bool, last_try: bool
+    ) -> None:
+        self.routine, self.job, self.key, self.ledger = routine, job, key, ledger
+        self.dry_run, self.last_try = dry_run, last_try
+        self._row = Row(ledger, key, job.tools.now)
+        self._system = job.system.name
+        self._severities: list[Severity] = [Severity.OK]
+        self._counts = {"findings": 0, "actions": 0}
+
+    def run(self) -> Summary:
+        """Do the work and return its summary.
+
+        :raises CriticalFindingError: it was done, and what was found is critical.
+        :raises UpkeepError: it could not be done.
+        """
+        settings = self.job.settings.model_dump(mode="json", exclude_defaults=True)
+        self._row.open(self.routine, settings, self.dry_run)
+        try:
+            self._work()
+        except UpkeepError as error:
+            passing = isinstance(error, TransientError) and not self.last_try
+            self._close("retry" if passing else "failed", error.message, error.hint)
+            raise
+        except BaseException as error:
+            self._close("failed", f"{type(error).__name__}: {error}", "read the log of this try")
+            raise
+        severity = worst(self._severities)
+        self._close("failed" if severity is Severity.CRITICAL else "success")
+        if severity is Severity.CRITICAL:
+            raise CriticalFindingError(
+                f"{self.key.target}: {self.routine.title} found something critical",
+                "the findings stand above in this log and in the run's report",
+            )
+        return Summary(
+            target=self.key.target,
+            routine=self.routine.name,
+            severity=severity,
+            dry_run=self.dry_run,
+            ledger=not self.ledger.spool,
+            **self._counts,
+        )
+
+    def _work(self) -> None:
+        seen = self.routine.observe(self.job)
+        self._note("judge", self.routine.judge(self.job, seen))
+        outcomes = tuple(self._do(n, action) for n, action in enumerate(self.routine.plan(self.job, seen).actions, 1))
+        if self.dry_run:
+            return
+        self._note("act", _said_by(outcomes))
+        self._note("verify", self.routine.verify(self.job, seen, outcomes))
+
+    def _do(self, number: int, action: Action) -> Outcome:
+        self._counts["actions"] += 1
+        self.job.tools.log.info("%s %s: %s", "would" if self.dry_run else "action", action.name, action.reason)
+        opened = ev.ActionOpened(at=self._now(), routine=self.key, number=number, action=action, dry_run=self.dry_run)
+        self.ledger.write(opened)
+        if self.dry_run:
+            return Outcome(status=OutcomeStatus.SKIPPED, detail="dry run")
+        try:
+            outcome = self.routine.act(self.job, action)
+        except BaseException as error:
+            self._close_action(number, OutcomeStatus.FAILED, str(error), {})
+            raise
+        self._close_action(number, outcome.status, outcome.detail, outcome.evidence)
+        return outcome
+
+    def _close_action(self, number: int, status: OutcomeStatus, detail: str, evidence: dict[str, Any]) -> None:
+        self.job.tools.log.info("action %d %s: %s", number, status, detail)
+        self.ledger.write(
+            ev.ActionClosed(
+                at=self._now(),
+                routine=self.key,
+                system=self._system,
+                number=number,
+                status=status,
+                detail=detail,
+                evidence=evidence,
+            )
+        )
+
+    def _note(self, stage: Any, said: Judgement) -> None:
+        self._severities += [f.severity for f in said.findings]
+        self._counts["findings"] += len(said.findings)
+        for finding in sorted(said.findings, key=lambda f: -f.severity.rank):
+            _log_finding(self.job, finding)
+        if said.measurements or said.findings:
+            self.ledger.write(
+                ev.Observed(
+                    at=self._now(),
+                    routine=self.key,
+                    stage=stage,
+                    system=self._system,
+                    measurements=said.measurements,
+                    findings=said.findings,
+                )
+            )
+
+    def _close(self, state: ev.ROUTINE_STATES, reason: str = "", hint: str = "") -> None:
+        severity = Severity.CRITICAL if state == "failed" else worst(self._severities)
+        self._row.close(state, severity, reason, hint)
+
+    def _now(self) -> datetime:
+        return self.job.tools.now()
+
+
+def _said_by(outcomes: tuple[Outcome, ...]) -> Judgement:
+    """Gather what the outcomes measured and found; a failed outcome without a finding of its own becomes one."""
+    measured: tuple[Measurement, ...] = tuple(m for o in outcomes for m in o.measurements)
+    failed = tuple(
+        Finding(check="action", subject=str(n), severity=Severity.CRITICAL, message=o.detail)
+        for n, o in enumerate(outcomes, 1)
+        if o.status is OutcomeStatus.FAILED and not o.findings
+    )
+    return Judgement(measurements=measured, findings=tuple(f for o in outcomes for f in o.findings) + failed)
+
+
+def _log_finding(job: Job[Any, Any], finding: Finding) -> None:
+    limits = f" (seen {finding.observed}, limit {finding.limit})" if finding.limit else ""
+    say = job.tools.log.error if finding.severity.rank >= Severity.UNKNOWN.rank else job.tools.log.warning
+    say("%s %s: %s%s -> %s", finding.severity.upper(), finding.check, finding.message, limits, finding.hint or "-")

@@ -1,0 +1,87 @@
+"""Airflow's context of a running task, as this package's own words."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from upkeep.core.cadence import Cadence, RunType, Window
+from upkeep.core.model import Model
+from upkeep.ledger.events import RunKey
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+class Run(Model):
+    """The run that a task belongs to: which, of what kind, for which window, with which params."""
+
+    key: RunKey
+    type: RunType
+    window: Window
+    params: dict[str, Any]
+    try_number: int
+    last_try: bool
+
+    @classmethod
+    def of(cls, context: Context, now: datetime) -> Run:
+        """Read the run from a task's context."""
+        dag_run, ti = context["dag_run"], context["ti"]
+        return cls(
+            key=RunKey(dag_id=dag_run.dag_id, run_id=dag_run.run_id),
+            type=RunType.of(dag_run.run_type),
+            window=_window(dag_run, _cron_of(context["dag"]), now),
+            params=dict(context["params"]),
+            try_number=ti.try_number,
+            last_try=ti.try_number > (ti.max_tries or 0),
+        )
+
+    @property
+    def dry_run(self) -> bool:
+        """Whether routines stop after planning."""
+        return bool(self.params.get("dry_run"))
+
+    @property
+    def systems(self) -> list[str] | None:
+        """The systems asked for, None for all."""
+        return self.params.get("systems") or None
+
+    @property
+    def routines(self) -> list[str] | None:
+        """The routines asked for, None for all."""
+        return self.params.get("routines") or None
+
+    def settings(self, routine: str) -> dict[str, Any]:
+        """Return the settings that the run's params override for a routine."""
+        return dict((self.params.get("settings") or {}).get(routine) or {})
+
+
+def cadence_of(dag_id: str) -> Cadence | None:
+    """Return the cadence whose DAG this is, None for a DAG of somebody else."""
+    return next((c for c in Cadence if c.dag_id == dag_id), None)
+
+
+def _cron_of(dag: Any) -> tuple[str, str] | None:
+    """Return cron expression and time zone of a DAG's timetable, None when it has none."""
+    timetable = getattr(dag, "timetable", None)
+    expression = getattr(timetable, "expression", None)
+    return (expression, str(getattr(timetable, "timezone", "UTC"))) if expression else None
+
+
+def _window(dag_run: Any, cron: tuple[str, str] | None, now: datetime) -> Window:
+    """Return the window of a run; one without a data interval answers for this moment."""
+    start, end = dag_run.data_interval_start, dag_run.data_interval_end
+    if start is None or end is None:
+        return Window(start=now, end=now)
+    return Window(start=start, end=end, newest=cron is None or _next_end(end, cron) > now)
+
+
+def _next_end(end: datetime, cron: tuple[str, str]) -> datetime:
+    """Return when the window after the one that ends at `end` will have ended."""
+    from zoneinfo import ZoneInfo
+
+    from croniter import croniter
+
+    expression, zone = cron
+    following: datetime = croniter(expression, end.astimezone(ZoneInfo(zone))).get_next(datetime)
+    return following

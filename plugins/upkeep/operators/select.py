@@ -1,0 +1,173 @@
+"""`SelectTargetsOperator`: the first task of a cadence, says what the run is about."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseOperator
+
+from upkeep.operators.policy import RETRY_POLICY
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from upkeep.core.routine import Routine
+    from upkeep.core.system import System
+    from upkeep.ledger.events import Expected, RunKey
+    from upkeep.ledger.store import Ledger
+    from upkeep.operators.run import Run
+    from upkeep.systems.load import Problem
+
+
+class SelectTargetsOperator(BaseOperator):
+    """Read the system files and hand the selected targets, by kind, to the routines that follow.
+
+    `select.output["postgres"]` is the list of PostgreSQL targets, and so on for every kind. A bad system file becomes
+    a critical finding of the run and takes nothing else down; an unknown system or routine name in the run's params
+    is an error, because the run would otherwise be green without having done anything.
+    """
+
+    ui_color = "#f1f1f1"
+
+    def __init__(self, **kwargs: Any) -> None:
+        kwargs.setdefault("retry_policy", RETRY_POLICY)
+        super().__init__(**kwargs)
+
+    def execute(self, context: Context) -> None:
+        """Push one XCom per kind of target, and note in the ledger what the run must produce results for."""
+        from upkeep.operators import wiring
+        from upkeep.operators.run import Run, cadence_of
+        from upkeep.systems.load import KINDS, load_all
+
+        run = Run.of(context, wiring.now())
+        routines, broken = _routines_of(context["dag"])
+        loaded = load_all()
+        with wiring.open_ledger() as ledger:
+            self._open_run(run, cadence_of(run.key.dag_id), ledger)
+            problems = [*loaded.problems, *_settings_problems(loaded.systems, routines)]
+            self._record_problems(run, problems, broken, ledger)
+            self._check_names(run, set(loaded.systems) | _names_of(loaded.problems), {r.name for r in routines})
+            systems = [s for s in loaded.systems.values() if run.systems is None or s.name in run.systems]
+            ledger.write(_expected(run, systems, routines, wiring.now()))
+        for kind in KINDS:
+            targets = [_plain(s, t) for s in systems for t in s.targets.values() if t.kind == kind]
+            context["ti"].xcom_push(key=kind, value=targets)
+            if targets:
+                self.log.info("%s: %s", kind, ", ".join(t["id"] for t in targets))
+
+    def _open_run(self, run: Run, cadence: Any, ledger: Ledger) -> None:
+        from upkeep.ledger.events import RunOpened
+        from upkeep.operators import wiring
+
+        ledger.write(
+            RunOpened(
+                at=wiring.now(),
+                run=run.key,
+                cadence=cadence.value if cadence else run.key.dag_id,
+                run_type=run.type,
+                window_start=run.window.start,
+                window_end=run.window.end,
+                params=run.params,
+            )
+        )
+
+    def _record_problems(
+        self, run: Run, problems: list[Problem], broken: dict[str, Exception], ledger: Ledger
+    ) -> None:
+        """Turn what is wrong with the configuration into findings of the routine `systems.select`."""
+        from upkeep.core.model import Finding, Severity
+        from upkeep.ledger import events as ev
+        from upkeep.operators import wiring
+        from upkeep.operators.lifecycle import Row
+
+        findings = [
+            *(
+                Finding(
+                    check="system_file", subject=p.subject, severity=Severity.CRITICAL, message=p.message, hint=p.hint
+                )
+                for p in problems
+            ),
+            *(
+                Finding(check="routine", subject=path, severity=Severity.CRITICAL, message=str(error))
+                for path, error in broken.items()
+            ),
+        ]
+        key = ev.RoutineKey(
+            **run.key.model_dump(), routine="systems.select", target="site/systems", try_number=run.try_number
+        )
+        row = Row(ledger, key, wiring.now)
+        row.open()
+        ledger.write(
+            ev.Observed(at=wiring.now(), routine=key, stage="judge", system="site", findings=tuple(findings))
+        )
+        row.close("success", Severity.CRITICAL if findings else Severity.OK)
+        for finding in findings:
+            self.log.error("%s -> %s", finding.message, finding.hint)
+
+    @staticmethod
+    def _check_names(run: Run, systems: set[str], routines: set[str]) -> None:
+        from upkeep.core.errors import ConfigurationError
+        from upkeep.systems.load import did_you_mean
+
+        for what, asked, known in (("system", run.systems, systems), ("routine", run.routines, routines)):
+            for name in asked or ():
+                if name not in known:
+                    raise ConfigurationError(
+                        f"params of this run: unknown {what} {name!r}{did_you_mean(name, known)}",
+                        f"known: {', '.join(sorted(known)) or 'none'}",
+                    )
+
+
+def _routines_of(dag: Any) -> tuple[list[Routine], dict[str, Exception]]:
+    """Return the routines wired in a DAG, and those that cannot be loaded with the reason."""
+    from upkeep.core.errors import UpkeepError
+    from upkeep.core.routine import Routine
+
+    good: dict[str, Routine] = {}
+    bad: dict[str, Exception] = {}
+    for path in routine_paths(dag):
+        try:
+            good[path] = Routine.load(path)
+        except UpkeepError as error:
+            bad[path] = error
+    return list(good.values()), bad
+
+
+def routine_paths(dag: Any) -> Iterator[str]:
+    """Yield the dotted path of every routine wired in a DAG, mapped or not, once."""
+    seen: set[str] = set()
+    for task in dag.tasks:
+        path = getattr(getattr(task, "operator_class", type(task)), "routine", None)
+        if isinstance(path, str) and path not in seen:
+            seen.add(path)
+            yield path
+
+
+def _settings_problems(systems: dict[str, System], routines: list[Routine]) -> list[Problem]:
+    from upkeep.systems.load import check_settings
+
+    known = {routine.name: routine for routine in routines}
+    return [problem for system in systems.values() for problem in check_settings(system, known)]
+
+
+def _names_of(problems: tuple[Problem, ...]) -> set[str]:
+    """Return the names of systems whose files are bad: asking for one is not a typing error."""
+    return {problem.file.rsplit("/", 1)[-1].removesuffix(".yaml") for problem in problems}
+
+
+def _plain(system: System, target: Any) -> dict[str, Any]:
+    return {"id": target.id, "system": system.name, "kind": target.kind, "skip": target.skip}
+
+
+def _expected(run: Run, systems: list[System], routines: list[Routine], at: Any) -> Expected:
+    from upkeep.ledger.events import Expected
+
+    items = tuple(
+        Expected.Item(routine=r.name, target=t.id, system=s.name, skip=t.skip.get(r.name, ""))
+        for s in systems
+        for t in s.targets.values()
+        for r in routines
+        if t.kind in r.targets and (run.routines is None or r.name in run.routines)
+    )
+    return Expected(at=at, run=run.key, items=items)

@@ -1,0 +1,115 @@
+"""Where Airflow's connections and folders become the tools that routines and the ledger use."""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from upkeep.core.errors import ConfigurationError
+from upkeep.core.job import History, Tools
+from upkeep.ledger.spool import Spool
+from upkeep.ledger.store import Ledger
+
+if TYPE_CHECKING:
+    from airflow.sdk import Connection
+
+LEDGER_CONN_ID = "upkeep_ledger"
+
+
+def connection(conn_id: str) -> Connection:
+    """Return an Airflow connection.
+
+    :raises ConfigurationError: there is none of that id.
+    """
+    from airflow.sdk import BaseHook
+    from airflow.sdk.exceptions import AirflowException, AirflowRuntimeError
+
+    try:
+        return BaseHook.get_connection(conn_id)
+    except (AirflowException, AirflowRuntimeError) as error:
+        raise ConfigurationError(
+            f"connection {conn_id!r} is not defined in Airflow",
+            f"create it under Admin > Connections, with `airflow connections add {conn_id}`, or as"
+            f" AIRFLOW_CONN_{conn_id.upper()}",
+        ) from error
+
+
+def conninfo(conn_id: str) -> str:
+    """Return the libpq connection string of a PostgreSQL connection.
+
+    :raises ConfigurationError: there is no such connection, or it is not one to PostgreSQL.
+    """
+    from psycopg.conninfo import make_conninfo
+
+    found = connection(conn_id)
+    if found.conn_type not in ("postgres", "postgresql"):
+        raise ConfigurationError(
+            f"connection {conn_id!r} is of type {found.conn_type!r}, expected postgres", "correct the connection"
+        )
+    libpq = {"sslmode", "sslrootcert", "sslcert", "sslkey", "sslcrl", "options", "target_session_attrs", "service"}
+    extra = {key: value for key, value in found.extra_dejson.items() if key in libpq}
+    values = {
+        "host": found.host,
+        "port": found.port,
+        "user": found.login,
+        "password": found.password,
+        "dbname": found.schema,
+        **extra,
+    }
+    return make_conninfo(**{key: str(value) for key, value in values.items() if value})
+
+
+def home() -> Path:
+    """Return the folder for what must survive a restart of a worker (`UPKEEP_HOME`, else below AIRFLOW_HOME)."""
+    airflow_home = os.environ.get("AIRFLOW_HOME") or str(Path.home() / "airflow")
+    return Path(os.environ.get("UPKEEP_HOME") or Path(airflow_home) / "upkeep")
+
+
+def _redact(value: Any) -> Any:
+    """Mask every secret that Airflow knows of: passwords of connections, sensitive variables."""
+    from airflow.sdk._shared.secrets_masker.secrets_masker import redact
+
+    return redact(value)
+
+
+@contextmanager
+def open_ledger() -> Iterator[Ledger]:
+    """Open the ledger of the connection `upkeep_ledger`; its spool lies in `UPKEEP_SPOOL_DIR` or `home()/spool`."""
+    spool = Spool(Path(os.environ.get("UPKEEP_SPOOL_DIR") or home() / "spool"))
+    ledger = Ledger(lambda: conninfo(LEDGER_CONN_ID), spool, redact=_redact)
+    try:
+        yield ledger
+    finally:
+        ledger.close()
+
+
+def make_tools(history: History, log: logging.Logger) -> Tools:
+    """Return the outside world for one job."""
+    from upkeep.adapters import archive, http, object_store, postgres, sqlite
+
+    scratch = Path(os.environ.get("UPKEEP_SCRATCH_DIR") or Path(tempfile.gettempdir()) / f"upkeep-{os.getuid()}")
+    scratch.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return Tools(
+        postgres=postgres.opener(conninfo),
+        sqlite=sqlite.opener,
+        http=http.opener(connection),
+        archive=archive.make_archiver(conninfo, object_store.opener(connection), scratch),
+        history=history,
+        now=now,
+        log=log,
+        scratch=scratch,
+    )
+
+
+def now() -> datetime:
+    """Return the present moment, in UTC."""
+    return datetime.now(UTC)
+
+
+
