@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import entry_points
 from types import ModuleType
 from typing import Any
 
@@ -112,6 +114,22 @@ def routine_name(path: str) -> str:
     'database.health'
     """
     return ".".join(path.split(".")[-2:])
+
+
+def discover() -> list[Routine]:
+    """Return every routine of this package and of the entry points in the group `upkeep.routines`.
+
+    An entry point names a package whose sub-packages are areas, laid out as `upkeep.routines` is.
+    """
+    packages = ["upkeep.routines", *(point.value for point in entry_points(group="upkeep.routines"))]
+    return [Routine.load(path) for package in packages for path in _modules(importlib.import_module(package))]
+
+
+def _modules(package: ModuleType) -> list[str]:
+    """Return the dotted paths of the public modules two levels below a package."""
+    found = pkgutil.walk_packages(package.__path__, package.__name__ + ".")
+    depth = package.__name__.count(".") + 2
+    return sorted(m.name for m in found if not m.ispkg and m.name.count(".") == depth and "._" not in m.name)
 
 
 def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:

@@ -145,9 +145,11 @@ def routine_paths(dag: Any) -> Iterator[str]:
 
 
 def _settings_problems(systems: dict[str, System], routines: list[Routine]) -> list[Problem]:
+    """Check the settings in system files against every routine there is, not only those of this DAG."""
+    from upkeep.core.routine import discover
     from upkeep.systems.load import check_settings
 
-    known = {routine.name: routine for routine in routines}
+    known = {routine.name: routine for routine in (*discover(), *routines)}
     return [problem for system in systems.values() for problem in check_settings(system, known)]
 
 

@@ -1,0 +1,37 @@
+"""
+# Daily maintenance
+
+Runs every night over every system that `include/systems/` describes:
+
+1. **Select** the targets, and say what is wrong with a system file if one is bad.
+2. **Database health** of every PostgreSQL and SQLite database.
+3. **Backup** of every PostgreSQL database, with fingerprints of its content; then **verification** of the newest one.
+4. **Service health** of every endpoint.
+5. **Report** and **verdict**. The verdict fails the run when something critical was found, a routine failed, or an
+   expected result is missing.
+
+Trigger it by hand for one system or one routine; a *dry run* looks and plans but changes nothing.
+"""
+
+from airflow.sdk import DAG, TaskGroup
+
+from upkeep.cadence import Cadence, SelectTargetsOperator, cadence_dag
+from upkeep.operators.backup import BackupOperator, BackupVerificationOperator
+from upkeep.operators.database import DatabaseHealthOperator, SqliteHealthOperator
+from upkeep.operators.services import ServiceHealthOperator
+
+dag: DAG
+with cadence_dag(Cadence.DAILY, doc_md=__doc__) as dag:
+    select = SelectTargetsOperator(task_id="select")
+
+    with TaskGroup("database"):
+        DatabaseHealthOperator.partial(task_id="postgres").expand(target=select.output["postgres"])
+        SqliteHealthOperator.partial(task_id="sqlite").expand(target=select.output["sqlite"])
+
+    with TaskGroup("backup"):
+        backup = BackupOperator.partial(task_id="postgres").expand(target=select.output["postgres"])
+        verify = BackupVerificationOperator.partial(task_id="verify").expand(target=select.output["postgres"])
+        backup >> verify
+
+    with TaskGroup("services"):
+        ServiceHealthOperator.partial(task_id="health").expand(target=select.output["http"])

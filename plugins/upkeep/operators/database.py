@@ -1,0 +1,17 @@
+"""Operators for database care."""
+
+from __future__ import annotations
+
+from upkeep.operators.base import RoutineOperator
+
+
+class DatabaseHealthOperator(RoutineOperator):
+    """Look a PostgreSQL database over: sessions, locks, wraparound, sizes, replication, sequences."""
+
+    routine = "upkeep.routines.database.health"
+
+
+class SqliteHealthOperator(RoutineOperator):
+    """Look a SQLite database file over: readable, unlocked, intact, quick."""
+
+    routine = "upkeep.routines.database.sqlite_health"

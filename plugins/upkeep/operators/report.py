@@ -1,0 +1,93 @@
+"""The last two tasks of a cadence: the report, which always runs, and the verdict, which decides the run's colour."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseOperator, TriggerRule
+
+from upkeep.operators.policy import RETRY_POLICY
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+# Kept longer than a year so that an auditor can compare with the same month of last year.
+MEASUREMENT_DAYS = 400
+REPORT_DAYS = 1100
+
+
+class _LastOperator(BaseOperator):
+    def __init__(self, **kwargs: Any) -> None:
+        kwargs.setdefault("trigger_rule", TriggerRule.ALL_DONE)
+        kwargs.setdefault("retry_policy", RETRY_POLICY)
+        super().__init__(**kwargs)
+
+
+class ReportOperator(_LastOperator):
+    """Write the report of this run: one HTML page and one maintenance log in Markdown.
+
+    Both go to the ledger, where the Airflow page reads them, and to files below `UPKEEP_HOME/reports`.
+    """
+
+    ui_color = "#eef6ee"
+
+    def execute(self, context: Context) -> dict[str, str]:
+        """Build and keep the report; return where the files are."""
+        from upkeep.ledger.events import ReportKept
+        from upkeep.ledger.verdict import judge_run
+        from upkeep.operators import wiring
+        from upkeep.operators.run import Run
+        from upkeep.report import build, gather
+
+        run = Run.of(context, wiring.now())
+        with wiring.open_ledger() as ledger:
+            record = ledger.record(run.key)
+            verdict = judge_run(record)
+            made = build(record, verdict, gather(ledger, record, wiring.now()))
+            kept = ledger.write(ReportKept(at=wiring.now(), run=run.key, html=made.html, markdown=made.markdown))
+            if kept:
+                ledger.prune(MEASUREMENT_DAYS, REPORT_DAYS)
+        folder = wiring.home() / "reports" / run.key.dag_id
+        paths = {"html": folder / f"{_file_name(run.key.run_id)}.html", "markdown": folder / f"{_file_name(run.key.run_id)}.md"}
+        folder.mkdir(parents=True, exist_ok=True)
+        paths["html"].write_text(made.html, encoding="utf-8")
+        paths["markdown"].write_text(made.markdown, encoding="utf-8")
+        self.log.info("report: %s", paths["html"])
+        return {shape: str(path) for shape, path in paths.items()} | {"verdict": verdict.severity.value}
+
+
+class VerdictOperator(_LastOperator):
+    """Close the run: fail it when something critical was found, a routine failed or an expected result is missing."""
+
+    ui_color = "#f6eeee"
+
+    def execute(self, context: Context) -> str:
+        """Judge the run, close its row and, when it is critical, fail.
+
+        :raises CriticalFindingError: the run is critical; the message lists why.
+        """
+        from upkeep.core.errors import CriticalFindingError
+        from upkeep.ledger.events import RunClosed
+        from upkeep.ledger.verdict import judge_run
+        from upkeep.operators import wiring
+        from upkeep.operators.run import Run
+
+        run = Run.of(context, wiring.now())
+        with wiring.open_ledger() as ledger:
+            verdict = judge_run(ledger.record(run.key))
+            ledger.write(
+                RunClosed(at=wiring.now(), run=run.key, verdict=verdict.severity, reasons=verdict.reasons)
+            )
+        self.log.info("verdict: %s", verdict.severity)
+        for reason in verdict.reasons:
+            self.log.error("%s", reason)
+        if not verdict.passed:
+            raise CriticalFindingError(
+                f"the run is critical: {'; '.join(verdict.reasons)}", "open the run's report for what to do"
+            )
+        return verdict.severity.value
+
+
+def _file_name(run_id: str) -> str:
+    """Return a run id as a file name: every character that is not plain becomes an underscore."""
+    return "".join(c if c.isalnum() or c in "-_." else "_" for c in run_id)

@@ -1,0 +1,1 @@
+"""One module per routine, one folder per area. Routines import `core` only."""
