@@ -74,7 +74,7 @@ def _close(dag: DAG, systems: tuple[str, ...]) -> None:
     leaves = [task for task in dag.tasks if not task.downstream_task_ids]
     report = ReportOperator(task_id="report")
     verdict = VerdictOperator(task_id="verdict", retries=0)
-    leaves >> report >> verdict  # type: ignore[operator]
+    leaves >> report >> verdict
     dag.params.update(_params(systems, [routine_name(path) for path in routine_paths(dag)]))
 
 
@@ -97,9 +97,7 @@ def _params(systems: tuple[str, ...], routines: list[str]) -> dict[str, Param]:
             title="Routines",
             description="Only these routines; empty for all.",
         ),
-        "dry_run": Param(
-            False, type="boolean", title="Dry run", description="Look and plan, but change nothing."
-        ),
+        "dry_run": Param(False, type="boolean", title="Dry run", description="Look and plan, but change nothing."),
         "escalate": Param(
             False,
             type="boolean",

@@ -27,8 +27,10 @@ class Server(Protocol):
 class Point(Protocol):
     """One kept measurement."""
 
-    at: datetime
-    value: float
+    @property
+    def at(self) -> datetime: ...
+    @property
+    def value(self) -> float: ...
 
 
 class History(Protocol):

@@ -108,9 +108,7 @@ class Judgement(Model):
         return worst(f.severity for f in self.findings)
 
     def __add__(self, other: Judgement) -> Judgement:
-        return Judgement(
-            measurements=self.measurements + other.measurements, findings=self.findings + other.findings
-        )
+        return Judgement(measurements=self.measurements + other.measurements, findings=self.findings + other.findings)
 
 
 class Action(Model):

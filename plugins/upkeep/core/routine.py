@@ -156,7 +156,9 @@ def _nothing_planned(job: Job[Any, Any], seen: Any) -> Plan:
 
 
 def _cannot_act(job: Job[Any, Any], action: Action) -> Outcome:
-    raise ConfigurationError(f"{job.routine} planned {action.name!r} but defines no act()", "define act() in its module")
+    raise ConfigurationError(
+        f"{job.routine} planned {action.name!r} but defines no act()", "define act() in its module"
+    )
 
 
 def _nothing_to_verify(job: Job[Any, Any], seen: Any, outcomes: tuple[Outcome, ...]) -> Judgement:

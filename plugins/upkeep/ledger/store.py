@@ -124,7 +124,8 @@ class Ledger:
         connection = self._connect()
         with connection.transaction():
             new = connection.execute(
-                _sql("append_event"), {**key.model_dump(), "id": event.id, "kind": event.kind, "at": event.at, "body": body}
+                _sql("append_event"),
+                {**key.model_dump(), "id": event.id, "kind": event.kind, "at": event.at, "body": body},
             ).fetchone()
             if new:
                 connection.execute(_sql(f"project_{event.kind}"), {"body": body, "routine_run_id": routine_run})

@@ -32,9 +32,7 @@ def judge_run(record: RunRecord) -> Verdict:
 
 def _critical(routine: RoutineRecord) -> list[str]:
     """Return why one routine makes the run critical; its findings say more than that it failed."""
-    findings = [
-        f"{routine.key.target}: {f.message}" for f in routine.findings if f.severity is Severity.CRITICAL
-    ]
+    findings = [f"{routine.key.target}: {f.message}" for f in routine.findings if f.severity is Severity.CRITICAL]
     if findings or routine.state != "failed":
         return findings
     return [f"{routine.key.target}: {routine.key.routine} failed: {routine.reason}"]

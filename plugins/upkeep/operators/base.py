@@ -35,9 +35,7 @@ class RoutineOperator(BaseOperator):
     ui_color = "#e8f1f8"
     template_fields: Sequence[str] = ()
 
-    def __init__(
-        self, *, target: dict[str, Any] | str, settings: dict[str, Any] | None = None, **kwargs: Any
-    ) -> None:
+    def __init__(self, *, target: dict[str, Any] | str, settings: dict[str, Any] | None = None, **kwargs: Any) -> None:
         kwargs.setdefault("retry_policy", RETRY_POLICY)
         super().__init__(**kwargs)
         self.target = target

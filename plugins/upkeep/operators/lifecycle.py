@@ -55,9 +55,7 @@ class Row:
     def close(self, state: ev.ROUTINE_STATES, severity: Severity, reason: str = "", hint: str = "") -> None:
         """Close the row."""
         self.ledger.write(
-            ev.RoutineClosed(
-                at=self.now(), routine=self.key, state=state, severity=severity, reason=reason, hint=hint
-            )
+            ev.RoutineClosed(at=self.now(), routine=self.key, state=state, severity=severity, reason=reason, hint=hint)
         )
 
 

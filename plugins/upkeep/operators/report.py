@@ -48,7 +48,10 @@ class ReportOperator(_LastOperator):
             if kept:
                 ledger.prune(MEASUREMENT_DAYS, REPORT_DAYS)
         folder = wiring.home() / "reports" / run.key.dag_id
-        paths = {"html": folder / f"{_file_name(run.key.run_id)}.html", "markdown": folder / f"{_file_name(run.key.run_id)}.md"}
+        paths = {
+            "html": folder / f"{_file_name(run.key.run_id)}.html",
+            "markdown": folder / f"{_file_name(run.key.run_id)}.md",
+        }
         folder.mkdir(parents=True, exist_ok=True)
         paths["html"].write_text(made.html, encoding="utf-8")
         paths["markdown"].write_text(made.markdown, encoding="utf-8")
@@ -75,9 +78,7 @@ class VerdictOperator(_LastOperator):
         run = Run.of(context, wiring.now())
         with wiring.open_ledger() as ledger:
             verdict = judge_run(ledger.record(run.key))
-            ledger.write(
-                RunClosed(at=wiring.now(), run=run.key, verdict=verdict.severity, reasons=verdict.reasons)
-            )
+            ledger.write(RunClosed(at=wiring.now(), run=run.key, verdict=verdict.severity, reasons=verdict.reasons))
         self.log.info("verdict: %s", verdict.severity)
         for reason in verdict.reasons:
             self.log.error("%s", reason)

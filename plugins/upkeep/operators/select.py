@@ -72,9 +72,7 @@ class SelectTargetsOperator(BaseOperator):
             )
         )
 
-    def _record_problems(
-        self, run: Run, problems: list[Problem], broken: dict[str, Exception], ledger: Ledger
-    ) -> None:
+    def _record_problems(self, run: Run, problems: list[Problem], broken: dict[str, Exception], ledger: Ledger) -> None:
         """Turn what is wrong with the configuration into findings of the routine `systems.select`."""
         from upkeep.core.model import Finding, Severity
         from upkeep.ledger import events as ev
@@ -98,9 +96,7 @@ class SelectTargetsOperator(BaseOperator):
         )
         row = Row(ledger, key, wiring.now)
         row.open()
-        ledger.write(
-            ev.Observed(at=wiring.now(), routine=key, stage="judge", system="site", findings=tuple(findings))
-        )
+        ledger.write(ev.Observed(at=wiring.now(), routine=key, stage="judge", system="site", findings=tuple(findings)))
         row.close("success", Severity.CRITICAL if findings else Severity.OK)
         for finding in findings:
             self.log.error("%s -> %s", finding.message, finding.hint)

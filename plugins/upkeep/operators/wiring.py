@@ -110,6 +110,3 @@ def make_tools(history: History, log: logging.Logger) -> Tools:
 def now() -> datetime:
     """Return the present moment, in UTC."""
     return datetime.now(UTC)
-
-
-
