@@ -322,6 +322,9 @@ AnyTarget = Annotated[
     | DependenciesTarget,
     Field(discriminator="kind"),
 ]
+TARGET_KINDS: tuple[str, ...] = tuple(
+    target.model_fields["kind"].default for target in Target.__subclasses__() if target.__module__ == __name__
+)
 
 
 class System(Model):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from upkeep.ledger.events import Expected, RunKey
     from upkeep.ledger.store import Ledger
     from upkeep.operators.run import Run
-    from upkeep.systems.load import Problem
+    from upkeep.systems.problem import Problem
 
 
 class SelectTargetsOperator(BaseOperator):
@@ -36,9 +37,10 @@ class SelectTargetsOperator(BaseOperator):
 
     def execute(self, context: Context) -> None:
         """Push one XCom per kind of target, and note in the ledger what the run must produce results for."""
+        from upkeep.core.system import TARGET_KINDS
         from upkeep.operators import wiring
         from upkeep.operators.run import Run, cadence_of
-        from upkeep.systems.load import KINDS, load_all
+        from upkeep.systems.load import load_all
 
         run = Run.of(context, wiring.now())
         routines, broken = _routines_of(context["dag"])
@@ -50,7 +52,7 @@ class SelectTargetsOperator(BaseOperator):
             self._check_names(run, set(loaded.systems) | _names_of(loaded.problems), {r.name for r in routines})
             systems = [s for s in loaded.systems.values() if run.systems is None or s.name in run.systems]
             ledger.write(_expected(run, systems, routines, wiring.now()))
-        for kind in KINDS:
+        for kind in TARGET_KINDS:
             targets = [_plain(s, t) for s in systems for t in s.targets.values() if t.kind == kind]
             context["ti"].xcom_push(key=kind, value=targets)
             if targets:
@@ -82,7 +84,11 @@ class SelectTargetsOperator(BaseOperator):
         findings = [
             *(
                 Finding(
-                    check="system_file", subject=p.subject, severity=Severity.CRITICAL, message=p.message, hint=p.hint
+                    check="system_file",
+                    subject=" ".join(filter(None, (Path(p.file).name, p.key))),
+                    severity=Severity.CRITICAL,
+                    message=str(p.model_copy(update={"hint": ""})),
+                    hint=p.hint or "mend the file; its system was left out of this run",
                 )
                 for p in problems
             ),
@@ -104,14 +110,14 @@ class SelectTargetsOperator(BaseOperator):
     @staticmethod
     def _check_names(run: Run, systems: set[str], routines: set[str]) -> None:
         from upkeep.core.errors import ConfigurationError
-        from upkeep.systems.load import did_you_mean
+        from upkeep.systems.problem import did_you_mean
 
         for what, asked, known in (("system", run.systems, systems), ("routine", run.routines, routines)):
             for name in asked or ():
                 if name not in known:
                     raise ConfigurationError(
-                        f"params of this run: unknown {what} {name!r}{did_you_mean(name, known)}",
-                        f"known: {', '.join(sorted(known)) or 'none'}",
+                        f"params of this run: unknown {what} {name!r}, known: {', '.join(sorted(known)) or 'none'}",
+                        did_you_mean(name, known) or "correct the params and trigger again",
                     )
 
 
@@ -140,10 +146,10 @@ def routine_paths(dag: Any) -> Iterator[str]:
             yield path
 
 
-def _settings_problems(systems: dict[str, System], routines: list[Routine]) -> list[Problem]:
+def _settings_problems(systems: Mapping[str, System], routines: list[Routine]) -> list[Problem]:
     """Check the settings in system files against every routine there is, not only those of this DAG."""
     from upkeep.core.routine import discover
-    from upkeep.systems.load import check_settings
+    from upkeep.systems.settings import check_settings
 
     known = {routine.name: routine for routine in (*discover(), *routines)}
     return [problem for system in systems.values() for problem in check_settings(system, known)]
@@ -151,7 +157,7 @@ def _settings_problems(systems: dict[str, System], routines: list[Routine]) -> l
 
 def _names_of(problems: tuple[Problem, ...]) -> set[str]:
     """Return the names of systems whose files are bad: asking for one is not a typing error."""
-    return {problem.file.rsplit("/", 1)[-1].removesuffix(".yaml") for problem in problems}
+    return {Path(problem.file).stem for problem in problems}
 
 
 def _plain(system: System, target: Any) -> dict[str, Any]:
