@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from upkeep.core.cadence import Window
+from upkeep.core.http import NoReply, Reply, Request
 from upkeep.core.system import System, Target
 
 
@@ -62,13 +63,27 @@ class Store(Protocol):
     def delete(self, key: str) -> None: ...
 
 
+class Http(Protocol):
+    """A service that answers over HTTP: one client, one connection, one request after the other.
+
+    Opened with `tools.http(conn_id=..., base_url=...)`, of which exactly one is given; see `adapters.http`.
+    """
+
+    def ask(self, request: Request) -> Reply | NoReply:
+        """Send a request and return the answer, or why there was none.
+
+        :raises ConfigurationError: the request cannot be sent at all (an address that is none).
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class Tools:
     """The outside world, as handed to a routine. Each entry opens one kind of thing."""
 
     postgres: Callable[..., AbstractContextManager[Server]]
     store: Callable[[str], Store]
-    http: Callable[..., Any]
+    http: Callable[..., AbstractContextManager[Http]]
     conninfo: Callable[[str], str]
     history: History
     now: Callable[[], datetime]

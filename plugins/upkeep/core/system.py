@@ -10,6 +10,7 @@ import pydantic
 from pydantic import Field
 
 from upkeep.core import text
+from upkeep.core.errors import ConfigurationError
 from upkeep.core.model import Model, Threshold
 
 

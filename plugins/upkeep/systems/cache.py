@@ -52,7 +52,7 @@ def write(name: str, data: bytes) -> None:
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(data)
-            os.replace(temporary, place / name)
+            Path(temporary).replace(place / name)
         except OSError:
-            os.unlink(temporary)
+            Path(temporary).unlink()
             raise

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import Any
 from zoneinfo import available_timezones
 
 from upkeep.systems.places import Lines, fields_at, written
-from upkeep.systems.problem import Problem, did_you_mean, holds_credentials, show
+from upkeep.systems.problem import Problem, holds_credentials, show, suggestion
 from upkeep.systems.source import Loc
 
 _PATTERNS = {
@@ -17,12 +18,22 @@ _PATTERNS = {
 CREDENTIALS_HINT = "keep credentials in an Airflow connection and write its id as `conn_id`"
 
 
-def explain(errors: list[Any], model: Any, data: Any, lines: Lines, file: str, above: Loc = ()) -> list[Problem]:
-    """Return a problem for each error of a pydantic validation of `data`, which stands in the file at `above`."""
+@dataclass(frozen=True)
+class Source:
+    """Where validated data came from."""
+
+    file: str
+    lines: Lines
+    above: Loc = ()
+    """The place in the file of the data's root."""
+
+
+def explain(errors: list[Any], model: Any, data: Any, source: Source) -> list[Problem]:
+    """Return a problem for each error of a pydantic validation of `data` against `model`."""
     inner = {error["loc"][:-1] for error in errors}
     # A list whose items are bad is then also "too short": that says nothing new.
     own = [error for error in errors if not (error["type"] == "too_short" and error["loc"] in inner)]
-    return _once_per_variable([_explain_one(error, model, data, lines, file, above) for error in own])
+    return _once_per_variable([_explain_one(error, model, data, source) for error in own])
 
 
 def _once_per_variable(problems: list[Problem]) -> list[Problem]:
@@ -34,13 +45,12 @@ def _once_per_variable(problems: list[Problem]) -> list[Problem]:
     return list(kept.values())
 
 
-def _explain_one(error: Any, model: Any, data: Any, lines: Lines, file: str, above: Loc) -> Problem:
-    place = (*above, *written(error["loc"], data))
+def _explain_one(error: Any, model: Any, data: Any, source: Source) -> Problem:
+    place = (*source.above, *written(error["loc"], data))
     wording = _WORDINGS.get(error["type"], _other)
     key, seen, expected, hint = wording(error, place, model)
-    return Problem(
-        file=file, line=lines.of(place), key=".".join(map(str, key)), seen=seen, expected=expected, hint=hint
-    )
+    name = ".".join(map(str, key))
+    return Problem(file=source.file, line=source.lines.of(place), key=name, seen=seen, expected=expected, hint=hint)
 
 
 Wording = tuple[Loc, str, str, str]
@@ -48,7 +58,7 @@ Wording = tuple[Loc, str, str, str]
 
 def _unknown_key(error: Any, place: Loc, model: Any) -> Wording:
     fields = [name for name in fields_at(model, error["loc"][:-1]) if name != "id"]
-    hint = CREDENTIALS_HINT if holds_credentials(place[-1]) else did_you_mean(place[-1], fields)
+    hint = CREDENTIALS_HINT if holds_credentials(place[-1]) else suggestion(place[-1], fields)
     return (
         place,
         f"unknown key {show(str(place[-1]))}",
@@ -65,12 +75,12 @@ def _missing(error: Any, place: Loc, model: Any) -> Wording:
 
 def _choice(error: Any, place: Loc, model: Any) -> Wording:
     choices = re.findall(r"'([^']*)'", str(error["ctx"]["expected"]))
-    return place, show(error["input"], place[-1]), f"one of {', '.join(choices)}", did_you_mean(error["input"], choices)
+    return place, show(error["input"], place[-1]), f"one of {', '.join(choices)}", suggestion(error["input"], choices)
 
 
 def _kind(error: Any, place: Loc, model: Any) -> Wording:
     kinds = re.findall(r"'([^']*)'", str(error["ctx"]["expected_tags"]))
-    hint = did_you_mean(error["ctx"]["tag"], kinds)
+    hint = suggestion(error["ctx"]["tag"], kinds)
     return (*place, "kind"), show(error["ctx"]["tag"]), f"one of {', '.join(kinds)}", hint
 
 
@@ -88,7 +98,7 @@ def _rule(error: Any, place: Loc, model: Any) -> Wording:
     """A rule of ours: its message says what was expected, and often what was seen."""
     said = str(error["ctx"]["error"])
     key = place[-1] if place else ""
-    hint = did_you_mean(error["input"], available_timezones()) if key == "timezone" else ""
+    hint = suggestion(error["input"], available_timezones()) if key == "timezone" else ""
     if str(key).endswith("conn_id"):
         hint = CREDENTIALS_HINT
     return place, show(error["input"], key), said.removeprefix("expected "), hint

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -44,12 +43,12 @@ class Entry:
     """One system: when a run of each cadence is late, and how long after that each rung is reached."""
 
     name: str
-    deadlines: Mapping[str, timedelta]
+    late: Mapping[str, timedelta]
     rungs: tuple[timedelta, ...]
 
-    def alerts(self, cadence: Cadence) -> tuple[Alert, ...]:
+    def deadlines(self, cadence: Cadence) -> tuple[Alert, ...]:
         """Return this system's alerts for a cadence; none when its ladder sets no deadline for it."""
-        late = self.deadlines.get(str(cadence))
+        late = self.late.get(str(cadence))
         return () if late is None else tuple(Alert(late + wait, n) for n, wait in enumerate(self.rungs, 1))
 
 
@@ -64,9 +63,9 @@ class Index:
         """Every system's name, those of unreadable files included."""
         return tuple(entry.name for entry in self.entries)
 
-    def alerts(self, cadence: Cadence) -> tuple[Alert, ...]:
+    def deadlines(self, cadence: Cadence) -> tuple[Alert, ...]:
         """Return the union of all systems' alerts for a cadence, soonest first and each once."""
-        return tuple(sorted({alert for entry in self.entries for alert in entry.alerts(cadence)}))
+        return tuple(sorted({alert for entry in self.entries for alert in entry.deadlines(cadence)}))
 
 
 def read_index(folder: Path | None = None) -> Index:
@@ -105,7 +104,7 @@ def _thaw(file: str, kept: Any) -> Entry:
     late, rungs = kept
     return Entry(
         name=file.removesuffix(".yaml"),
-        deadlines={cadence: timedelta(seconds=seconds) for cadence, seconds in late.items()},
+        late={cadence: timedelta(seconds=seconds) for cadence, seconds in late.items()},
         rungs=tuple(timedelta(seconds=seconds) for seconds in rungs),
     )
 
@@ -123,7 +122,7 @@ def _entry(path: Path, kept: Kept | None) -> Kept:
 def _stamp(path: Path) -> list[int] | None:
     """Times and size. The change time too: `rsync -t` and `cp -p` bring an older modification time along."""
     try:
-        found = os.stat(path)
+        found = path.stat()
     except OSError:
         return None
     return [found.st_mtime_ns, found.st_ctime_ns, found.st_size]
@@ -131,7 +130,7 @@ def _stamp(path: Path) -> list[int] | None:
 
 def _ladder(text: str) -> Kept:
     """Return a file's ladder, from its own lines if they stand alone, else from the whole file."""
-    text = text.replace("\r\n", "\n") + "\n"
+    text = text.replace("\r\n", "\n").removeprefix("---\n") + "\n"
     cut = _LADDER.findall(text)
     # A key in quotes, a flow mapping at the top or a second `ladder:` are rare: then read everything.
     plain = "{" not in text[:1] and '"ladder"' not in text and "'ladder'" not in text and "---" not in text

@@ -12,11 +12,15 @@ import pydantic
 
 from upkeep.core import text as words
 from upkeep.core.errors import ConfigurationError
+from upkeep.core.system import TARGET_KINDS as KINDS
 from upkeep.core.system import System
-from upkeep.systems.explain import CREDENTIALS_HINT, explain
+from upkeep.systems.explain import CREDENTIALS_HINT, Source, explain
 from upkeep.systems.places import Lines
-from upkeep.systems.problem import Problem, SourceError, did_you_mean, holds_credentials
+from upkeep.systems.problem import Problem, SourceError, did_you_mean, holds_credentials, suggestion
+from upkeep.systems.settings import check_settings
 from upkeep.systems.source import Loc, leaves, parse, read_text, system_files, systems_dir
+
+__all__ = ["KINDS", "Loaded", "Problem", "check_settings", "did_you_mean", "load_all", "load_system", "read_system"]
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,7 @@ def load_system(name: str, folder: Path | None = None, environ: Mapping[str, str
     if name not in by_name:
         raise ConfigurationError(
             f"no system is called {name!r}; there are {', '.join(sorted(by_name)[:20]) or 'none'}",
-            did_you_mean(name, by_name) or "see UPKEEP_SYSTEMS_DIR and the params of the run",
+            suggestion(name, by_name) or "see UPKEEP_SYSTEMS_DIR and the params of the run",
         )
     system, problems = read_system(by_name[name], environ)
     if system is None:
@@ -78,7 +82,7 @@ def read_system(path: Path, environ: Mapping[str, str] | None = os.environ) -> t
         system = System.model_validate(data, context={"environ": environ})
     except pydantic.ValidationError as error:
         # Not `include_input=False`: messages show what was seen; `show` keeps secrets out.
-        wrong += explain(list(error.errors(include_url=False)), System, data, lines, str(path))
+        wrong += explain(list(error.errors(include_url=False)), System, data, Source(str(path), lines))
         return None, _by_line(wrong + _secrets(path, secrets, lines, wrong))
     if wrong or secrets:
         return None, _by_line(wrong + _secrets(path, secrets, lines, wrong))

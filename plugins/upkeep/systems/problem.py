@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable
+from pathlib import PurePath
 from typing import Any
 
 from upkeep.core import text
@@ -24,10 +25,19 @@ class Problem(Model):
     expected: str
     hint: str = ""
 
+    @property
+    def subject(self) -> str:
+        """File and key, without the line: the same trouble keeps its name while lines above it come and go."""
+        return f"{PurePath(self.file).name}:{self.key}" if self.key else PurePath(self.file).name
+
+    @property
+    def message(self) -> str:
+        """Where, what was seen, what was expected."""
+        place = f"{self.file}:{self.line}" if self.line else self.file
+        return f"{place}: {self.key + ': ' if self.key else ''}seen {self.seen}, expected {self.expected}"
+
     def __str__(self) -> str:
-        place = ":".join([self.file, *([str(self.line)] if self.line else [])])
-        key = f" {self.key}:" if self.key else ""
-        return f"{place}:{key} seen {self.seen}, expected {self.expected}" + (f" -> {self.hint}" if self.hint else "")
+        return f"{self.message} -> {self.hint}" if self.hint else self.message
 
 
 class SourceError(Exception):
@@ -43,11 +53,17 @@ class SourceError(Exception):
 
 
 def did_you_mean(word: Any, known: Iterable[str]) -> str:
-    """Return `did you mean 'x'?` for the nearest known word, else an empty text.
+    """Return the end of a sentence with the nearest known word, or an empty text.
 
     >>> did_you_mean("titel", ["title", "targets"])
-    "did you mean 'title'?"
+    "; did you mean 'title'?"
     """
+    near = suggestion(word, known)
+    return f"; {near}" if near else ""
+
+
+def suggestion(word: Any, known: Iterable[str]) -> str:
+    """Return `did you mean 'x'?` for the nearest known word, else an empty text."""
     by_fold = {name.casefold(): name for name in known}
     near = difflib.get_close_matches(str(word)[:200].casefold(), by_fold, n=1, cutoff=0.6)
     return f"did you mean {by_fold[near[0]]!r}?" if near else ""

@@ -29,7 +29,7 @@ class Loader(_FAST):  # type: ignore[misc]
     nested, they grow beyond any memory before anything could count them.
     """
 
-    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - PyYAML's own protocol
+    yaml_implicit_resolvers: dict[str, Any] = {}
 
     def __init__(self, stream: str) -> None:
         super().__init__(stream)
@@ -73,7 +73,7 @@ def system_files(folder: Path) -> tuple[list[Path], list[Problem]]:
     A `.yml` file is a problem, not a file to pass over: somebody believes that it is under maintenance.
     """
     try:
-        names = sorted(entry for entry in os.listdir(folder) if not entry.startswith("."))
+        names = sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith("."))
     except OSError as error:
         wrong = SourceError(
             f"a folder that cannot be read ({error.strerror})",
@@ -136,7 +136,7 @@ def guard_depth(text: str) -> None:
         for event in yaml.parse(text, Loader=_FAST):
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
             if depth > MAX_DEPTH:
-                raise _too_deep(event.start_mark.line + 1)
+                raise _too_deep(event.start_mark.line + 1 if event.start_mark else None)
 
 
 def _too_deep(line: int | None = None) -> SourceError:
@@ -186,7 +186,8 @@ def leaves(value: Any) -> Iterator[tuple[Loc, Any]]:
 
     :raises SourceError: more than 20 000 values or 64 levels (a "billion laughs", or a value that contains itself).
     """
-    count, waiting = 0, [((), value)]
+    count = 0
+    waiting: list[tuple[Loc, Any]] = [((), value)]
     while waiting:
         place, here = waiting.pop()
         count += 1
