@@ -171,11 +171,10 @@ def test_processes_migrate_at_the_same_time(database: str, tmp_path: Path):
 def test_a_newer_schema_is_refused_and_nothing_is_lost(ledger: Ledger, database: str):
     """An old package on a new ledger spools instead of writing into tables that it does not know."""
     ledger.write(*story(key()))
-    with psycopg.connect(database) as connection:
+    with psycopg.connect(database, autocommit=True, row_factory=psycopg.rows.dict_row) as connection:
         connection.execute("insert into upkeep.migration (version, name, sha256) values (999, 'later', '')")
         with pytest.raises(ConfigurationError, match="version 999"):
-            store.migrate(psycopg.connect(database, row_factory=psycopg.rows.dict_row))
-        connection.commit()
+            store.migrate(connection)
     ledger.close()
     assert not ledger.write(*story(key("r2")))
     assert "999" in ledger.away_reason

@@ -141,7 +141,13 @@ class Ledger:
         connection = psycopg.connect(
             self._conninfo(), autocommit=True, row_factory=dict_row, connect_timeout=5, application_name="upkeep ledger"
         )
-        migrate(connection)
+        # The spool forgets an event once it is committed, so a commit has to mean that it is on disk there.
+        try:
+            connection.execute("set synchronous_commit = on")
+            migrate(connection)
+        except Exception:
+            connection.close()
+            raise
         self._connection, self.away_reason = connection, ""
         return connection
 
