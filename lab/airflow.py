@@ -117,7 +117,9 @@ class Airflow:
             [sys.executable, program, *words], env=self.env, cwd=self.folder, capture_output=True, text=True
         )
         if done.returncode:
-            raise LabError(f"airflow {' '.join(words)} failed ({done.returncode}):\n{(done.stdout + done.stderr)[-3000:]}")
+            raise LabError(
+                f"airflow {' '.join(words)} failed ({done.returncode}):\n{(done.stdout + done.stderr)[-3000:]}"
+            )
         return done.stdout
 
     def request(self, method: str, path: str, body: Any = None) -> Any:
@@ -176,7 +178,9 @@ class Airflow:
         deadline = time.monotonic() + seconds
         while (state := self.state(dag_id, run_id)) not in ENDED:
             if time.monotonic() > deadline:
-                raise LabError(f"{dag_id} {run_id} is still {state} after {seconds:.0f} s: {self.tasks(dag_id, run_id)}")
+                raise LabError(
+                    f"{dag_id} {run_id} is still {state} after {seconds:.0f} s: {self.tasks(dag_id, run_id)}"
+                )
             time.sleep(0.5)
         return state
 

