@@ -12,7 +12,6 @@ import pydantic
 
 from upkeep.core import text as words
 from upkeep.core.errors import ConfigurationError
-from upkeep.core.system import TARGET_KINDS as KINDS
 from upkeep.core.system import System
 from upkeep.systems.explain import CREDENTIALS_HINT, Source, explain
 from upkeep.systems.places import Lines
@@ -20,7 +19,7 @@ from upkeep.systems.problem import Problem, SourceError, did_you_mean, holds_cre
 from upkeep.systems.settings import check_settings
 from upkeep.systems.source import Loc, leaves, parse, read_text, system_files, systems_dir
 
-__all__ = ["KINDS", "Loaded", "Problem", "check_settings", "did_you_mean", "load_all", "load_system", "read_system"]
+__all__ = ["Loaded", "Problem", "check_settings", "did_you_mean", "load_all", "load_system", "read_system"]
 
 
 @dataclass(frozen=True)
