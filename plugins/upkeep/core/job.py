@@ -8,20 +8,57 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from upkeep.core.cadence import Window
 from upkeep.core.http import NoReply, Reply, Request
 from upkeep.core.system import System, Target
 
 
+@dataclass(frozen=True)
+class Failed:
+    """Why a statement gave no rows, as a value: the statements beside it are not lost with it.
+
+    `gone`: the connection is lost; `timeout`: a time-out or time budget passed; `locked`: somebody holds a lock;
+    `damaged`: the database says that it is. `sqlstate` is PostgreSQL's error code.
+    """
+
+    reason: Literal["privilege", "timeout", "locked", "gone", "damaged", "other"]
+    message: str
+    sqlstate: str = ""
+
+
 class Server(Protocol):
-    """A read-only session on a PostgreSQL database; see `adapters.postgres`."""
+    """A read-only session on a PostgreSQL database, opened with `tools.postgres(conn_id, ...)`.
+
+    `version` is server_version_num (160004), `place` host, port and database, `connect_ms` what connecting took.
+    See `adapters.postgres`.
+    """
 
     version: int
+    place: str
+    connect_ms: float
+    round_trips: int
 
     def rows(self, statement: str, /, **values: Any) -> list[dict[str, Any]]:
-        """Run the statement named `<area>/<name>` in the variant for this server's version."""
+        """Run the statement named `<area>/<name>` in the variant for this server's version.
+
+        :raises UpkeepError: it failed; `TransientError` when that may pass by itself.
+        """
+        ...
+
+    def batch(self, wanted: Mapping[str, Mapping[str, Any]], /) -> dict[str, list[dict[str, Any]] | Failed]:
+        """Run several statements (name -> values) in one round trip, each in a transaction of its own."""
+        ...
+
+
+class SqliteFile(Protocol):
+    """A SQLite database opened read-only with `tools.sqlite(path, ...)`; see `adapters.sqlite`."""
+
+    path: str
+
+    def ask(self, statement: str, /, *, seconds: float, **values: Any) -> list[dict[str, Any]] | Failed:
+        """Run the statement named `<area>/<name>`; give up after `seconds`."""
         ...
 
 
@@ -82,6 +119,7 @@ class Tools:
     """The outside world, as handed to a routine. Each entry opens one kind of thing."""
 
     postgres: Callable[..., AbstractContextManager[Server]]
+    sqlite: Callable[..., AbstractContextManager[SqliteFile]]
     store: Callable[[str], Store]
     http: Callable[..., AbstractContextManager[Http]]
     conninfo: Callable[[str], str]

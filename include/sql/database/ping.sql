@@ -1,0 +1,2 @@
+-- One row: the server answers.
+select 1 as one
