@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -87,19 +87,6 @@ class History(Protocol):
         ...
 
 
-class Store(Protocol):
-    """A place for backups: an S3 bucket or a local folder; see `adapters.object_store`."""
-
-    location: str
-
-    def write(self, key: str, source: Path, sha256_hint: str | None = None) -> Any: ...
-    def write_bytes(self, key: str, data: bytes) -> Any: ...
-    def read(self, key: str) -> AbstractContextManager[Iterator[bytes]]: ...
-    def read_bytes(self, key: str, limit: int = 64 << 20) -> bytes: ...
-    def list(self, prefix: str) -> Iterator[Any]: ...
-    def delete(self, key: str) -> None: ...
-
-
 class Http(Protocol):
     """A service that answers over HTTP: one client, one connection, one request after the other.
 
@@ -120,9 +107,8 @@ class Tools:
 
     postgres: Callable[..., AbstractContextManager[Server]]
     sqlite: Callable[..., AbstractContextManager[SqliteFile]]
-    store: Callable[[str], Store]
     http: Callable[..., AbstractContextManager[Http]]
-    conninfo: Callable[[str], str]
+    archive: Any
     history: History
     now: Callable[[], datetime]
     log: logging.Logger
