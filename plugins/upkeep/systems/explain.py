@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 from zoneinfo import available_timezones
 
+from upkeep.core.text import looks_secret
 from upkeep.systems.places import Lines, fields_at, written
 from upkeep.systems.problem import Problem, holds_credentials, show, suggestion
 from upkeep.systems.source import Loc
@@ -30,7 +31,7 @@ class Source:
 
 def explain(errors: list[Any], model: Any, data: Any, source: Source) -> list[Problem]:
     """Return a problem for each error of a pydantic validation of `data` against `model`."""
-    inner = {error["loc"][:-1] for error in errors}
+    inner = {error["loc"][:length] for error in errors for length in range(len(error["loc"]))}
     # A list whose items are bad is then also "too short": that says nothing new.
     own = [error for error in errors if not (error["type"] == "too_short" and error["loc"] in inner)]
     return _once_per_variable([_explain_one(error, model, data, source) for error in own])
@@ -90,7 +91,8 @@ def _no_kind(error: Any, place: Loc, model: Any) -> Wording:
 
 def _pattern(error: Any, place: Loc, model: Any) -> Wording:
     pattern = error["ctx"]["pattern"]
-    hint = CREDENTIALS_HINT if str(place[-1]).endswith("conn_id") else ""
+    secret = str(place[-1]).endswith("conn_id") or looks_secret(error["input"])
+    hint = CREDENTIALS_HINT if secret else ""
     return place, show(error["input"], place[-1]), _PATTERNS.get(pattern, f"text of the form {pattern}"), hint
 
 
