@@ -151,3 +151,19 @@ def test_samples_name_models_that_services_serve(samples: Mapping[str, System]) 
 def test_health_reports_the_state_of_now() -> None:
     """Service health says what is, not what was: a backfill of last week must not ask today's service."""
     assert HEALTH["services.health"].covers is Covers.NOW
+
+
+def test_samples_ask_what_the_lab_answers(samples: Mapping[str, System]) -> None:
+    """Every endpoint of a sample file exists in the lab's service, and every health endpoint there is asked."""
+    from lab.services import SERVICES
+
+    for name, system in samples.items():
+        asked = {
+            (endpoint.method, endpoint.path)
+            for target in system.targets.values()
+            if isinstance(target, HttpTarget)
+            for endpoint in target.endpoints.values()
+        }
+        served = set(SERVICES[name](None).routes())
+        assert asked <= served, name
+        assert asked & {place for place in served if "health" in place[1]}, name

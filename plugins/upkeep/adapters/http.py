@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
+import re
 import ssl
-import threading
 import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
@@ -13,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
+from upkeep.adapters.http_watch import Watch
 from upkeep.core.errors import ConfigurationError
 from upkeep.core.http import Cause, NoReply, Reply, Request
 
@@ -26,6 +26,8 @@ _NOT_HEADERS = {
     "allow_redirects", "cert", "check_response", "headers", "max_redirects", "proxies", "proxy", "stream", "timeout",
     "trust_env", "verify",
 }  # fmt: skip
+_HEADER = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t\x20-\x7e]*")
+_HOST = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:\d+)?")
 
 
 class Connection(Protocol):
@@ -70,7 +72,7 @@ def address_of(connection: Connection) -> Address:
     host = str(connection.host or "")
     base = host if "://" in host else f"{connection.schema or 'http'}://{host}"
     parts = urlsplit(base)
-    if parts.scheme not in {"http", "https"} or not parts.hostname or "@" in parts.netloc:
+    if parts.scheme not in {"http", "https"} or not _HOST.fullmatch(parts.netloc):
         raise ConfigurationError(
             f"connection {connection.conn_id!r} has no usable host; expected a host name and schema http or https",
             "credentials belong in its login and password, not in the host",
@@ -106,8 +108,11 @@ def open_client(address: Address) -> Iterator[Client]:
     import httpx
 
     headers = {"User-Agent": "airflow-upkeep", **address.headers, "Accept-Encoding": "identity"}
-    if not all(name.isascii() and value.isascii() for name, value in headers.items()):
-        raise ConfigurationError("a header of the connection is not ASCII", "correct the connection's extra")
+    if not all(_HEADER.fullmatch(f"{name}:{value}") for name, value in headers.items()):
+        raise ConfigurationError(
+            "a header of the connection has a name or a value that HTTP does not allow",
+            "correct the connection's extra",
+        )
     with httpx.Client(
         headers=headers,
         verify=_trust(address),
@@ -138,7 +143,7 @@ class Client:
     def __init__(self, client: httpx.Client, address: Address) -> None:
         self._client = client
         self._address = address
-        self._watch = _Watch()
+        self._watch = Watch()
 
     def ask(self, request: Request) -> Reply | NoReply:
         """Send a request and return the answer, or why there was none.
@@ -208,51 +213,6 @@ class Client:
 
 class _Astray(Exception):
     """Redirects that lead nowhere."""
-
-
-class _Watch:
-    """Ends a request that takes too long as a whole.
-
-    httpx knows timeouts for each read only: a server that sends a byte every few seconds is never late for it. So the
-    socket is shut down from a timer's thread; the sockets are learnt through httpx's `trace` extension.
-    """
-
-    def __init__(self) -> None:
-        self.late = False
-        self._streams: list[Any] = []
-
-    def trace(self, event: str, info: Mapping[str, Any]) -> None:
-        """Note the streams of a connection when they are opened."""
-        if event == "connection.connect_tcp.complete":
-            self._streams = [info["return_value"]]
-        elif event == "connection.start_tls.complete":
-            self._streams.append(info["return_value"])
-
-    @contextmanager
-    def within(self, seconds: float) -> Iterator[None]:
-        """Shut the connection down if the block takes longer."""
-        self.late = False
-        timer = threading.Timer(seconds, self._end)
-        timer.daemon = True
-        timer.start()
-        try:
-            yield
-        finally:
-            timer.cancel()
-
-    def _end(self) -> None:
-        self.late = True
-        for stream in reversed(self._streams):
-            with contextlib.suppress(OSError):
-                # Below TLS where there is TLS: a polite close would wait for the other side.
-                _shutdown(stream.get_extra_info("socket"))
-
-
-def _shutdown(sock: Any) -> None:
-    import socket
-
-    if sock is not None:
-        socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
 
 def _explain(error: Exception, *, late: bool, timeout: float) -> tuple[Cause, str]:
