@@ -1,0 +1,71 @@
+"""The callbacks that Airflow knows by their dotted paths. Imported when DAG files are parsed, so it imports little.
+
+Nothing here raises: an escalation that fails must not add a failure to the one it is about. It says so in its log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import AsyncCallback, DeadlineAlert, DeadlineReference  # type: ignore[attr-defined] # stub lacks them
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from upkeep.core.cadence import Cadence
+
+log = logging.getLogger(__name__)
+
+
+def build_deadlines(cadence: Cadence, alerts: Iterable[tuple[timedelta, int]]) -> list[DeadlineAlert]:
+    """Return the Deadline Alerts of a cadence's DAG.
+
+    Counted from queueing, because a run that no worker ever picks up is late too; the logical date will not do, as
+    manual runs have none and Airflow then drops the deadline without a word.
+
+    :param alerts: time since queueing and rung (from 1); see `systems.index.Index.deadlines`.
+    """
+    return [
+        DeadlineAlert(
+            reference=DeadlineReference.DAGRUN_QUEUED_AT,
+            interval=after,
+            callback=AsyncCallback(
+                deadline_missed, {"cadence": str(cadence), "rung": rung, "after_seconds": after.total_seconds()}
+            ),
+        )
+        for after, rung in alerts
+    ]
+
+
+async def deadline_missed(
+    context: dict[str, Any], *, cadence: str, rung: int, after_seconds: float, **_later: Any
+) -> str:
+    """Tell a rung's contacts that a run is late. Runs in the triggerer; returns what was done, in words.
+
+    Mail and ledger block, so they work in a thread: the triggerer's event loop carries everybody's triggers.
+    """
+    try:
+        from upkeep.escalation.late import LateRun, tell_late
+
+        late = LateRun.of(context, cadence, rung, after_seconds)
+        return await asyncio.to_thread(tell_late, late)
+    except Exception as error:
+        log.exception("escalation of a late run failed")
+        return f"escalation failed: {type(error).__name__}"
+
+
+def routine_failed(context: Context) -> None:
+    """Tell the first rung about a task that has failed for good. Runs where the task ran, after its last try."""
+    try:
+        from upkeep.escalation.failure import tell_failed
+
+        log.info("escalation: %s", tell_failed(context))
+    except Exception:
+        log.exception("escalation of a failure failed")
+
+
+__all__ = ["build_deadlines", "deadline_missed", "routine_failed"]
