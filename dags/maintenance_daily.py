@@ -25,13 +25,13 @@ with cadence_dag(Cadence.DAILY, doc_md=__doc__) as dag:
     select = SelectTargetsOperator(task_id="select")
 
     with TaskGroup("database"):
-        DatabaseHealthOperator.partial(task_id="postgres").expand(target=select.output["postgres"])
-        SqliteHealthOperator.partial(task_id="sqlite").expand(target=select.output["sqlite"])
+        DatabaseHealthOperator.partial(task_id="postgres").expand(target=select.of("postgres"))
+        SqliteHealthOperator.partial(task_id="sqlite").expand(target=select.of("sqlite"))
 
     with TaskGroup("backup"):
-        backup = BackupOperator.partial(task_id="postgres").expand(target=select.output["postgres"])
-        verify = BackupVerificationOperator.partial(task_id="verify").expand(target=select.output["postgres"])
+        backup = BackupOperator.partial(task_id="postgres").expand(target=select.of("postgres"))
+        verify = BackupVerificationOperator.partial(task_id="verify").expand(target=select.of("postgres"))
         backup >> verify
 
     with TaskGroup("services"):
-        ServiceHealthOperator.partial(task_id="health").expand(target=select.output["http"])
+        ServiceHealthOperator.partial(task_id="health").expand(target=select.of("http"))

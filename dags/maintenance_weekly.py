@@ -15,5 +15,5 @@ with cadence_dag(Cadence.WEEKLY, doc_md=__doc__) as dag:
 
     with TaskGroup("backup"):
         BackupVerificationOperator.partial(task_id="verify", settings={"which": "older"}).expand(
-            target=select.output["postgres"]
+            target=select.of("postgres")
         )

@@ -6,12 +6,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import BaseOperator
+from airflow.sdk import BaseOperator, TriggerRule
 
+from upkeep.core.system import TARGET_KINDS
 from upkeep.operators.policy import RETRY_POLICY
 
 if TYPE_CHECKING:
-    from airflow.sdk import Context
+    from airflow.sdk import Context, XComArg
 
     from upkeep.core.routine import Routine
     from upkeep.core.system import System
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
 class SelectTargetsOperator(BaseOperator):
     """Read the system files and hand the selected targets, by kind, to the routines that follow.
 
-    `select.output["postgres"]` is the list of PostgreSQL targets, and so on for every kind. A bad system file becomes
-    a critical finding of the run and takes nothing else down; an unknown system or routine name in the run's params
+    `select.of("postgres")` is the list of PostgreSQL targets, and so on for every kind. A bad system file becomes a
+    critical finding of the run and takes nothing else down; an unknown system or routine name in the run's params
     is an error, because the run would otherwise be green without having done anything.
     """
 
@@ -34,10 +35,27 @@ class SelectTargetsOperator(BaseOperator):
     def __init__(self, **kwargs: Any) -> None:
         kwargs.setdefault("retry_policy", RETRY_POLICY)
         super().__init__(**kwargs)
+        self._kinds: dict[str, TargetsOperator] = {}
+
+    def of(self, kind: str) -> XComArg:
+        """Return the selected targets of a kind, to map over.
+
+        This adds one small task per kind: Airflow maps only over what a task returns, and a task returns one thing.
+
+        :raises ValueError: there is no such kind of target.
+        """
+        if kind not in TARGET_KINDS:
+            raise ValueError(f"select.of({kind!r}): unknown kind of target, expected one of {', '.join(TARGET_KINDS)}")
+        if kind not in self._kinds:
+            targets = TargetsOperator(
+                task_id=f"{kind}_targets", kind=kind, select=self.task_id, dag=self.dag, task_group=self.dag.task_group
+            )
+            self._kinds[kind] = targets
+            self >> targets
+        return self._kinds[kind].output
 
     def execute(self, context: Context) -> None:
         """Push one XCom per kind of target, and note in the ledger what the run must produce results for."""
-        from upkeep.core.system import TARGET_KINDS
         from upkeep.operators import wiring
         from upkeep.operators.run import Run, cadence_of
         from upkeep.systems.load import load_all
@@ -119,6 +137,21 @@ class SelectTargetsOperator(BaseOperator):
                         f"params of this run: unknown {what} {name!r}, known: {', '.join(sorted(known)) or 'none'}",
                         did_you_mean(name, known) or "correct the params and trigger again",
                     )
+
+
+class TargetsOperator(BaseOperator):
+    """Hand on the selected targets of one kind; see `SelectTargetsOperator.of`."""
+
+    ui_color = "#f1f1f1"
+
+    def __init__(self, *, kind: str, select: str, **kwargs: Any) -> None:
+        kwargs["trigger_rule"] = TriggerRule.ALL_SUCCESS
+        super().__init__(**kwargs)
+        self.kind, self.select = kind, select
+
+    def execute(self, context: Context) -> list[dict[str, Any]]:
+        """Return the targets, which may be none: what maps over them is then skipped."""
+        return list(context["ti"].xcom_pull(task_ids=self.select, key=self.kind) or [])
 
 
 def _routines_of(dag: Any) -> tuple[list[Routine], dict[str, Exception]]:

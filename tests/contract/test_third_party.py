@@ -1,0 +1,92 @@
+"""A routine added by somebody else: its module, its operator and one DAG line are enough."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lab.postgres import PostgresServer
+from lab.process import scratch_folder
+from upkeep.ledger import events as ev
+from upkeep.ledger.spool import Spool
+from upkeep.ledger.store import Ledger
+
+SITE = Path(__file__).parent / "site"
+SYSTEM = """
+name: shop
+title: The shop
+contacts: {sysadmin: {primary: {name: Ann, channels: [{kind: email, address: ann@example.org}]}}}
+targets:
+  cache: {kind: files, paths: ["%s"], settings: {cache.sweep: {allowed: 2}}}
+"""
+
+
+@pytest.fixture(scope="module")
+def database() -> Iterator[str]:
+    with scratch_folder() as folder, PostgresServer(18, folder / "ledger") as server:
+        server.create_database("ledger")
+        yield server.dsn("ledger")
+
+
+@pytest.fixture
+def cache(tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A shop with five cache files, and the site's code on the path."""
+    folder = tmp_path / "cache"
+    folder.mkdir()
+    for name in "abcde":
+        (folder / name).touch()
+    (tmp_path / "systems").mkdir()
+    (tmp_path / "systems" / "shop.yaml").write_text(SYSTEM % folder)
+    monkeypatch.setenv("UPKEEP_SYSTEMS_DIR", str(tmp_path / "systems"))
+    monkeypatch.setenv("UPKEEP_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("AIRFLOW_CONN_UPKEEP_LEDGER", database)
+    monkeypatch.syspath_prepend(str(SITE))
+    return folder
+
+
+def load_dag():
+    spec = importlib.util.spec_from_file_location("site_daily", SITE / "dags" / "site_daily.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["site_daily"] = module
+    spec.loader.exec_module(module)
+    # dag.test() of 3.3.2 cannot look deadlines up that were never stored.
+    module.dag.deadline = None
+    return module.dag
+
+
+def test_it_appears_everywhere(cache: Path, database: str, tmp_path: Path, metadata_db: None):
+    """In params, ledger, verdict and report, with settings from the system file, and its action is done."""
+    dag = load_dag()
+    assert "cache.sweep" in dag.params.get_param("routines").schema["examples"]
+    run = dag.test(run_conf={})
+    assert str(run.state) == "success"
+    assert sorted(p.name for p in cache.iterdir()) == ["a", "b"]
+    ledger = Ledger(lambda: database, Spool(tmp_path / "spool"))
+    key = ev.RunKey(dag_id="site_daily", run_id=run.run_id)
+    record = ledger.record(key)
+    [sweep] = [r for r in record.routines if r.key.routine == "cache.sweep"]
+    assert [a.status for a in sweep.actions] == ["done"] * 3
+    assert sweep.settings == {"allowed": 2}
+    [report] = ledger.ask("report_of_run", dag_id=key.dag_id, run_id=key.run_id)
+    ledger.close()
+    assert "Cache sweep" in report["html"]
+    assert "5 files in the cache" in report["html"]
+
+
+def test_a_dry_run_changes_nothing(cache: Path, metadata_db: None):
+    """The same DAG with dry_run plans the sweep and leaves the files alone."""
+    run = load_dag().test(run_conf={"dry_run": True})
+    assert str(run.state) == "success"
+    assert len(list(cache.iterdir())) == 5
+
+
+@pytest.mark.parametrize("params", [{"systems": ["shpo"]}, {"routines": ["cache.swep"]}])
+def test_an_unknown_name_fails_the_run(cache: Path, metadata_db: None, params: dict[str, list[str]]):
+    """A typing error must not give a green run that did nothing."""
+    run = load_dag().test(run_conf=params)
+    assert str(run.state) == "failed"
+    assert len(list(cache.iterdir())) == 5
