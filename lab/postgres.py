@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lab.process import LabError, Server, write_private
+from lab.process import LabError, Server, birth, exclusive, write_private
 from lab.wheels import MAJORS, bin
 
 if TYPE_CHECKING:
@@ -30,10 +30,8 @@ _DEFAULTS: dict[str, str | int] = {
     "max_connections": 60,
     "shared_buffers": "64MB",
     "max_wal_size": "512MB",
-    # It is a lab: what a power cut would lose can be made again.
+    # It is a lab: what a power cut would lose can be made again. A SIGKILL loses nothing that was committed.
     "fsync": "off",
-    "synchronous_commit": "off",
-    "full_page_writes": "off",
     "shared_preload_libraries": "pg_stat_statements",
     "track_io_timing": "on",
     "timezone": "UTC",
@@ -106,15 +104,16 @@ class PostgresServer(Server):
         """Make a login role with a random password, when it is missing, and return the password."""
         from psycopg import sql
 
-        if name not in self._passwords():
-            self._remember(name, secrets.token_hex(16))
-        word = self.password(name)
-        with self.connect() as connection:
-            known = connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [name]).fetchone()
-            verb = sql.SQL("ALTER" if known else "CREATE")
-            connection.execute(sql.SQL("{} ROLE {} LOGIN PASSWORD {}").format(verb, sql.Identifier(name), word))
-            for group in member_of:
-                connection.execute(sql.SQL("GRANT {} TO {}").format(sql.Identifier(group), sql.Identifier(name)))
+        with exclusive(self.data_dir / ".roles.lock"):
+            if name not in self._passwords():
+                self._remember(name, secrets.token_hex(16))
+            word = self.password(name)
+            with self.connect() as connection:
+                known = connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [name]).fetchone()
+                verb = sql.SQL("ALTER" if known else "CREATE")
+                connection.execute(sql.SQL("{} ROLE {} LOGIN PASSWORD {}").format(verb, sql.Identifier(name), word))
+                for group in member_of:
+                    connection.execute(sql.SQL("GRANT {} TO {}").format(sql.Identifier(group), sql.Identifier(name)))
         return word
 
     def create_database(self, name: str, owner: str = SUPERUSER) -> None:
@@ -134,6 +133,7 @@ class PostgresServer(Server):
         if not (self.pgdata / "PG_VERSION").exists():
             self._check_reachable()
             self._initdb()
+        self._forget_zombie()
         settings = {**self.settings, "port": self.port}
         lines = [f"{name} = '{str(value).replace("'", "''")}'" for name, value in settings.items()]
         conf = self.pgdata / "lab.conf"
@@ -177,6 +177,15 @@ class PostgresServer(Server):
                     f"{self.data_dir}: PostgreSQL, started by root, runs as user nobody, who cannot enter {folder}. "
                     "Use a folder that others may enter, for instance one of lab.process.scratch_folder()."
                 )
+
+    def _forget_zombie(self) -> None:
+        """Remove the lock file of a killed server that its parent has not reaped: to PostgreSQL a zombie is alive.
+
+        Containers often have no init that reaps. For ids that are gone PostgreSQL removes the file itself.
+        """
+        lock = self.pgdata / "postmaster.pid"
+        if lock.exists() and birth(int(lock.read_text().splitlines()[0])) is None:
+            lock.unlink()
 
     def _initdb(self) -> None:
         """Make the cluster beside its final place and rename it, so that a cluster that exists is whole."""

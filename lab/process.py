@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
+import random
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +23,9 @@ from typing import Any, Self
 START_SECONDS = 60.0
 _POLL_SECONDS = 0.02
 _ATTEMPTS = 3
+_PORTS = (12000, 32000)
+_HANDING_OUT = threading.Lock()
+_handed_out: set[int] = set()
 
 
 class LabError(RuntimeError):
@@ -78,12 +86,19 @@ def wait_gone(processes: Mapping[int, str], seconds: float) -> bool:
 
 
 def free_ports(count: int) -> list[int]:
-    """Return different ports of 127.0.0.1 on which nothing listens at the moment."""
-    with contextlib.ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [int(one.getsockname()[1]) for one in sockets]
+    """Return different ports of 127.0.0.1 on which nothing listens at the moment.
+
+    They lie below the range from which systems choose the near ends of outgoing connections, so that none is lost to
+    such a connection between here and the server's start; within this process none is given out twice.
+    """
+    found: list[int] = []
+    while len(found) < count:
+        port = random.SystemRandom().randrange(*_PORTS)
+        with _HANDING_OUT:
+            if port not in _handed_out and is_free(port):
+                _handed_out.add(port)
+                found.append(port)
+    return found
 
 
 def is_free(port: int) -> bool:
@@ -99,8 +114,9 @@ def is_free(port: int) -> bool:
 
 def write_private(path: Path, text: str) -> None:
     """Replace a file by one that only its owner can read; a reader sees the old text or the new, never a part."""
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+    number, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    fresh = Path(name)
+    with os.fdopen(number, "w") as file:
         file.write(text)
     fresh.replace(path)
 
@@ -261,15 +277,58 @@ class Server:
         return "\n".join(self.log_file.read_text(errors="replace").splitlines()[-15:])
 
 
+class Helper(Server):
+    """A Python module of this package as a server, told what to do by a file that only its owner can read.
+
+    `start` starts it anew when what it is told has changed.
+    """
+
+    module = ""
+
+    def __init__(self, data_dir: str | Path) -> None:
+        super().__init__(data_dir)
+        self.settings: dict[str, Any] = {}
+
+    def start(self) -> Self:
+        """Start it, or start it again when it runs on other settings."""
+        if self.alive and self._config.read_text() != self._told():
+            self.stop()
+        return super().start()
+
+    def prepare(self) -> None:
+        """Write what it is told."""
+        write_private(self._config, self._told())
+
+    def command(self) -> list[str]:
+        """Return its command line."""
+        return [sys.executable, "-m", self.module, str(self._config)]
+
+    def spawn_options(self) -> dict[str, Any]:
+        """Run where the package `lab` can be imported."""
+        return {"cwd": Path(__file__).parent.parent}
+
+    @property
+    def _config(self) -> Path:
+        return self.data_dir / "config.json"
+
+    def _told(self) -> str:
+        return json.dumps({**self.settings, "ports": self.ports})
+
+
+@contextlib.contextmanager
+def exclusive(file: Path) -> Iterator[None]:
+    """Hold the lock of a file, which is made when missing; wait while another process holds it."""
+    with file.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        yield
+
+
 @contextlib.contextmanager
 def scratch_folder(prefix: str = "upkeep-lab-test-") -> Iterator[Path]:
     """Give a temporary folder that the unprivileged user of a database server can reach, and remove it afterwards.
 
     pytest's `tmp_path` lies below a folder that only its owner can enter, which a server started by root cannot use.
     """
-    import shutil
-    import tempfile
-
     folder = Path(tempfile.mkdtemp(prefix=prefix))
     folder.chmod(0o711)
     try:

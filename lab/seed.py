@@ -17,10 +17,15 @@ from lab.systems import SYSTEMS, SampleSystem
 if TYPE_CHECKING:
     import psycopg
 
+    from lab.cache_server import RedisServer
+    from lab.object_store import ObjectStoreServer
     from lab.postgres import PostgresServer
 
 _SQL = Path(__file__).with_name("sql")
-MONITORING = "pg_monitor"
+_TABLES = """
+  SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+  WHERE c.relkind IN ('r', 'm') AND n.nspname NOT IN ('pg_catalog', 'information_schema') ORDER BY 1, 2
+"""
 
 
 def seed_database(server: PostgresServer, system: SampleSystem, scale: float, today: date) -> bool:
@@ -34,7 +39,7 @@ def seed_database(server: PostgresServer, system: SampleSystem, scale: float, to
     _drop(server, system.database)
     server.create_role(system.owner)
     # Reads everything, changes nothing; reaches this database only, since PUBLIC may not connect.
-    server.create_role(system.keeper, member_of=(MONITORING, "pg_read_all_data"))
+    server.create_role(system.keeper, member_of=("pg_monitor", "pg_read_all_data"))
     server.create_database(system.database, system.owner)
     with server.connect(system.database) as admin:
         admin.execute("CREATE EXTENSION pg_stat_statements")
@@ -42,7 +47,9 @@ def seed_database(server: PostgresServer, system: SampleSystem, scale: float, to
     with server.connect(system.database, system.owner) as owner:
         _fill(owner, system, scale, today)
         _open_large_objects(owner, server.major, system)
-        owner.execute("VACUUM ANALYZE")
+        # Named tables: of the shared catalogues it would only say that they are not its own.
+        for schema, table in owner.execute(_TABLES).fetchall():
+            owner.execute(sql.SQL("VACUUM ANALYZE {}").format(sql.Identifier(schema, table)))
     with server.connect() as admin:
         admin.execute(sql.SQL("COMMENT ON DATABASE {} IS {}").format(sql.Identifier(system.database), mark))
     return True
@@ -56,17 +63,12 @@ def seed_databases(servers: dict[str, PostgresServer], scale: float, today: date
 
 def fingerprint(connection: psycopg.Connection) -> dict[str, tuple[int, str]]:
     """Return row count and an order-independent hash of every table's rows as text, by table name."""
-    tables = connection.execute(
-        "SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
-        " WHERE c.relkind IN ('r', 'm') AND n.nspname <> ALL (%s) ORDER BY 1, 2",
-        [["pg_catalog", "information_schema"]],
-    ).fetchall()
     # The number of a large object is the server's to choose.
     statement = (
         "SELECT count(*), coalesce(sum(hashtextextended((to_jsonb(t) - 'scan')::text, 0)), 0)::text FROM {} AS t"
     )
     found = {}
-    for schema, table in tables:
+    for schema, table in connection.execute(_TABLES).fetchall():
         row = connection.execute(sql.SQL(statement).format(sql.Identifier(schema, table))).fetchone()
         assert row is not None
         found[f"{schema}.{table}"] = (int(row[0]), str(row[1]))
@@ -91,6 +93,33 @@ def seed_sqlite(path: Path, rows: int = 5000) -> None:
             ),
         )
     fresh.replace(path)
+
+
+def seed_cache(cache: RedisServer) -> None:
+    """Put sessions and cached answers into a cache and read them, so that its hit ratio is a healthy one."""
+    with cache.client() as client:
+        if client.exists("session:1"):
+            return
+        with client.pipeline(transaction=False) as pipe:
+            for number in range(1, 201):
+                pipe.set(f"session:{number}", f"user{number}", ex=14 * 86400)
+                pipe.hset(f"cache:answer:{number}", mapping={"status": 200, "body": "x" * 200})
+                pipe.get(f"session:{number}")
+                pipe.hgetall(f"cache:answer:{number}")
+            for number in range(201, 221):
+                pipe.get(f"session:{number}")
+            pipe.execute()
+
+
+def seed_store(store: ObjectStoreServer, buckets: list[str], objects: int = 12) -> None:
+    """Put a few files into the buckets of the systems."""
+    client = store.client()
+    for bucket in buckets:
+        if client.list_objects_v2(Bucket=bucket, MaxKeys=1).get("KeyCount"):
+            continue
+        for number in range(objects):
+            body = hashlib.sha256(f"{bucket}{number}".encode()).digest() * 500
+            client.put_object(Bucket=bucket, Key=f"2026/{number:03}.bin", Body=body, ChecksumAlgorithm="SHA256")
 
 
 def _fill(owner: psycopg.Connection, system: SampleSystem, scale: float, today: date) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import functools
 import importlib.metadata
 import os
@@ -18,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from lab.process import LabError
+from lab.process import LabError, exclusive
 
 MAJORS = (14, 15, 16, 17, 18)
 _LOCK = Path(__file__).with_name("postgresql.lock")
@@ -55,17 +54,10 @@ def bin(major: int) -> Path:
         raise LabError(f"PostgreSQL {major} is not among {', '.join(map(str, MAJORS))}")
     home = lab_root() / f"postgresql-{_version(major)}"
     if not (home / "bin" / "postgres").exists():
-        with _alone(f"postgresql-{major}"):
+        with exclusive(lab_root() / f".postgresql-{major}.lock"):
             if not (home / "bin" / "postgres").exists():
                 _unpack(major, home)
     return home / "bin"
-
-
-@contextlib.contextmanager
-def _alone(name: str) -> Iterator[None]:
-    with (lab_root() / f".{name}.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _installed() -> importlib.metadata.Distribution | None:

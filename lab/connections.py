@@ -1,0 +1,65 @@
+"""Airflow connections of the lab, as environment variables."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from typing import TYPE_CHECKING, Any
+
+from lab.object_store import REGION
+from lab.systems import PLATFORM, SYSTEMS
+
+if TYPE_CHECKING:
+    from lab.embedded import Lab
+    from lab.postgres import PostgresServer
+
+_HOST = "127.0.0.1"
+
+
+def environment(lab: Lab) -> dict[str, str]:
+    """Return every variable that Airflow needs to work on the lab."""
+    variables = {f"AIRFLOW_CONN_{name.upper()}": json.dumps(given) for name, given in connections(lab).items()}
+    platform = lab.clusters["platform"]
+    metadata = platform.dsn("airflow", PLATFORM["airflow"]).replace("postgresql://", "postgresql+psycopg2://")
+    return {"UPKEEP_LAB_HOME": str(lab.home), "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": metadata, **variables}
+
+
+def shell_lines(variables: dict[str, str]) -> str:
+    """Return lines that a shell can source."""
+    return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in variables.items())
+
+
+def connections(lab: Lab) -> dict[str, dict[str, Any]]:
+    """Return the connections by id, in the form that Airflow reads as JSON."""
+    found = {"upkeep_ledger": _postgres(lab.clusters["platform"], "upkeep_ledger", PLATFORM["upkeep_ledger"])}
+    for one in SYSTEMS:
+        found[f"{one.name}_db"] = _postgres(lab.clusters[one.cluster], one.database, one.keeper)
+        found[f"{one.name}_web"] = _http(lab.web.ports[one.name])
+        if one.redis:
+            cache = lab.caches[one.name]
+            redis = {"conn_type": "redis", "host": _HOST, "port": cache.port, "password": cache.password}
+            found[f"{one.name}_redis"] = {**redis, "extra": {"db": 0}}
+    found["upkeep_store"] = _store(lab)
+    found["upkeep_webhook"] = _http(lab.mail.ports["hook"])
+    quiet = {"disable_ssl": True, "disable_tls": True, "from_email": "upkeep@lab.example"}
+    found["upkeep_smtp"] = {"conn_type": "smtp", "host": _HOST, "port": lab.mail.port, "extra": quiet}
+    return found
+
+
+def _postgres(server: PostgresServer, database: str, user: str) -> dict[str, Any]:
+    given = {"conn_type": "postgres", "host": _HOST, "port": server.port, "schema": database}
+    return {**given, "login": user, "password": server.password(user)}
+
+
+def _http(port: int) -> dict[str, Any]:
+    return {"conn_type": "http", "host": _HOST, "port": port, "schema": "http"}
+
+
+def _store(lab: Lab) -> dict[str, Any]:
+    store = lab.object_store
+    extra = {
+        "endpoint_url": store.endpoint_url,
+        "region_name": REGION,
+        "config_kwargs": {"s3": {"addressing_style": "path"}},
+    }
+    return {"conn_type": "aws", "login": store.access_key, "password": store.secret_key, "extra": extra}
