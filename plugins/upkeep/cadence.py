@@ -64,7 +64,6 @@ def _default_args(cadence: Cadence) -> dict[str, Any]:
         "retry_policy": RETRY_POLICY,
         "execution_timeout": ROUTINE_TIMEOUT[cadence],
         "on_failure_callback": routine_failed,
-        "map_index_template": "{{ task.target_id }}",
         "trigger_rule": "all_done",
     }
 

@@ -43,6 +43,7 @@ def cache(tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch) -> Pat
     (tmp_path / "systems" / "shop.yaml").write_text(SYSTEM % folder)
     monkeypatch.setenv("UPKEEP_SYSTEMS_DIR", str(tmp_path / "systems"))
     monkeypatch.setenv("UPKEEP_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("UPKEEP_RETRY_SECONDS", "0")
     monkeypatch.setenv("AIRFLOW_CONN_UPKEEP_LEDGER", database)
     monkeypatch.syspath_prepend(str(SITE))
     return folder

@@ -14,6 +14,7 @@ from upkeep.operators.policy import RETRY_POLICY
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+    from airflow.sdk.definitions.mappedoperator import OperatorPartial
 
     from upkeep.ledger.events import RoutineKey
     from upkeep.ledger.store import Ledger
@@ -40,6 +41,13 @@ class RoutineOperator(BaseOperator):
         super().__init__(**kwargs)
         self.target = target
         self.settings = settings or {}
+
+    @classmethod
+    def partial(cls, **kwargs: Any) -> OperatorPartial:
+        """Prepare for `expand(target=...)`; the mapped tasks are labelled with their target."""
+        kwargs.setdefault("map_index_template", "{{ task.target_id }}")
+        prepared: OperatorPartial = super().partial(**kwargs)
+        return prepared
 
     @property
     def target_id(self) -> str:
