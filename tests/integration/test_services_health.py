@@ -490,6 +490,19 @@ def test_one_of_two_down_is_degraded() -> None:
     assert numbers(judged, "")["service.state"] == 1
 
 
+def test_what_calls_itself_degraded() -> None:
+    """A service that says `degraded` where its description has a word for that is degraded, and not down."""
+    expect = [{"pointer": "/status", "equals": "healthy", "degraded": "degraded"}]
+    with serve({"/h": page({"status": "degraded"}), "/d": page({"status": "down"})}) as service:
+        degraded = run(job({"a": {"path": "/h", "expect": expect}}, service.url))
+        down = run(job({"a": {"path": "/d", "expect": expect}}, service.url))
+    assert only(degraded)[:2] == ("body", Severity.WARNING)
+    assert only(degraded)[2].startswith("degraded, no try was good")
+    assert numbers(degraded)["endpoint.state"] == 1
+    assert only(down)[:2] == ("body", Severity.CRITICAL)
+    assert numbers(down)["endpoint.state"] == 2
+
+
 def test_uptime_from_history() -> None:
     """Uptime is the share of runs that were not down, this one included; a limit on it is judged from ten runs on."""
     with serve({"/h": page()}) as service:

@@ -274,3 +274,8 @@ def test_roles_and_endpoints_that_do_not_exist(tmp_path: Path) -> None:
     """A ladder that calls nobody and a model that nobody serves are refused."""
     assert "role 'boss'" in only(load(tmp_path, bad() + "ladder: {rungs: [{after: 0 s, roles: [boss]}]}\n")).expected
     assert "web/x" in only(load(tmp_path, bad() + "  m: {kind: model, path: /m, endpoint: web/x}\n")).expected
+
+
+def test_target_ids_are_not_written(tmp_path: Path) -> None:
+    """A target's id follows from the names; one that is written, and could be another system's, is refused."""
+    assert "follows from the names" in only(load(tmp_path, bad(conn="some_db, id: good/db"))).expected

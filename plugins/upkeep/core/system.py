@@ -205,6 +205,7 @@ class Expectation(Model):
     pointer: str = Field("", pattern=r"^(/.*)?$")
     equals: Any = None
     contains: str | None = None
+    degraded: Any = Field(None, description="another value, which means that the service is degraded and not down")
 
     @pydantic.model_validator(mode="after")
     def _one_condition(self) -> Expectation:
@@ -361,11 +362,18 @@ class System(Model):
     def _targets_know_their_id(cls, data: Any) -> Any:
         if isinstance(data, dict) and isinstance(data.get("targets"), dict):
             named: dict[Any, Any] = {
-                key: {**value, "id": f"{data.get('name')}/{key}"} if isinstance(value, dict) else value
+                key: {"id": f"{data.get('name')}/{key}", **value} if isinstance(value, dict) else value
                 for key, value in data["targets"].items()
             }
             return {**data, "targets": named}
         return data
+
+    @pydantic.model_validator(mode="after")
+    def _ids_follow_from_names(self) -> System:
+        for key, target in self.targets.items():
+            if target.id != f"{self.name}/{key}":
+                raise ValueError(f"target {key!r} has an `id` of its own; expected none: it follows from the names")
+        return self
 
     @pydantic.model_validator(mode="after")
     def _roles_exist(self) -> System:

@@ -25,6 +25,8 @@ class Fault:
     check: str
     reason: str
     detail: str = ""
+    degraded: bool = False
+    """The service itself says that it is degraded, in the words that its description gives for that."""
 
 
 def fault_of(endpoint: Endpoint, answer: Reply | NoReply) -> Fault | None:
@@ -34,8 +36,11 @@ def fault_of(endpoint: Endpoint, answer: Reply | NoReply) -> Fault | None:
     if answer.status not in endpoint.status:
         wanted = " or ".join(map(str, endpoint.status))
         return Fault("status", f"status {answer.status} instead of {wanted}", excerpt(answer.body))
-    wrong = _body_fault(endpoint, answer)
-    return Fault("body", wrong, excerpt(answer.body)) if wrong else None
+    unmet = _body_faults(endpoint, answer)
+    if not unmet:
+        return None
+    degraded = all(fault.degraded for fault in unmet)
+    return Fault("body", "; ".join(fault.reason for fault in unmet), excerpt(answer.body), degraded)
 
 
 def excerpt(body: bytes, length: int = 160) -> str:
@@ -49,38 +54,41 @@ def excerpt(body: bytes, length: int = 160) -> str:
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
-def _body_fault(endpoint: Endpoint, answer: Reply) -> str:
+def _body_faults(endpoint: Endpoint, answer: Reply) -> list[Fault]:
     if not endpoint.expect and endpoint.body_contains is None:
-        return ""
+        return []
     if answer.truncated:
-        return f"a body longer than {len(answer.body)} bytes"
-    if answer.headers.get("content-encoding", "identity") != "identity":
-        return f"a body encoded as {answer.headers['content-encoding'][:20]!r} although plain text was asked for"
+        return [Fault("body", f"a body longer than {len(answer.body)} bytes")]
+    coding = answer.headers.get("content-encoding", "identity")
+    if coding != "identity":
+        return [Fault("body", f"a body encoded as {coding[:20]!r} although plain text was asked for")]
     if endpoint.body_contains is not None and endpoint.body_contains not in answer.body.decode("utf-8", "replace"):
-        return f"a body without {endpoint.body_contains!r}"
-    return _json_fault(endpoint.expect, answer.body) if endpoint.expect else ""
+        return [Fault("body", f"a body without {endpoint.body_contains!r}")]
+    return _json_faults(endpoint.expect, answer.body) if endpoint.expect else []
 
 
-def _json_fault(expectations: tuple[Expectation, ...], body: bytes) -> str:
+def _json_faults(expectations: tuple[Expectation, ...], body: bytes) -> list[Fault]:
     try:
         document = json.loads(body.decode("utf-8"))
     except UnicodeDecodeError:
-        return "a body that is not UTF-8, expected JSON"
+        return [Fault("body", "a body that is not UTF-8, expected JSON")]
     except (ValueError, RecursionError):
-        return "a body that is not JSON"
-    return "; ".join(filter(None, (_unmet(expectation, document) for expectation in expectations)))
+        return [Fault("body", "a body that is not JSON")]
+    faults = (_unmet(expectation, document) for expectation in expectations)
+    return [fault for fault in faults if fault is not None]
 
 
-def _unmet(expectation: Expectation, document: Any) -> str:
+def _unmet(expectation: Expectation, document: Any) -> Fault | None:
     place = expectation.pointer or "the body"
     seen = resolve_pointer(document, expectation.pointer)
     if seen is _ABSENT:
-        return f"{place} is missing"
+        return Fault("body", f"{place} is missing")
     if "equals" in expectation.model_fields_set:
         right, wanted = _same(seen, expectation.equals), f"to be {_short(expectation.equals)}"
     else:
         right, wanted = _contains(seen, expectation.contains or ""), f"to contain {expectation.contains!r}"
-    return "" if right else f"{place} is {_short(seen)}, expected {wanted}"
+    degraded = "degraded" in expectation.model_fields_set and _same(seen, expectation.degraded)
+    return None if right else Fault("body", f"{place} is {_short(seen)}, expected {wanted}", degraded=degraded)
 
 
 def resolve_pointer(document: Any, pointer: str) -> Any:

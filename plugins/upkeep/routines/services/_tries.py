@@ -43,6 +43,13 @@ class Asked:
         return [t.fault for t in self.tries if t.fault is not None]
 
     @property
+    def state(self) -> int:
+        """0 when any try was good, 1 when at least the service itself called what came back degraded, else 2."""
+        if self.good:
+            return 0
+        return 1 if any(fault.degraded for fault in self.faults) else 2
+
+    @property
     def error_rate(self) -> float:
         """Percent of the tries that were no good."""
         return 100 * len(self.faults) / len(self.tries)

@@ -3,7 +3,7 @@
 Each endpoint is asked over one kept connection, one request after the other, so that the times are the service's own.
 A first request that warms up connection and service is measured apart. A try is good when it is answered in time,
 with the expected status and with what the body must say. From the tries follow response time (median, p95, slowest)
-and error rate; from both the endpoint's state: *healthy*, *degraded* (it answers, but not always, or too slowly) or
+and error rate; from both the endpoint's state: *healthy*, *degraded* (it answers, but not always, or too slowly, or says so itself) or
 *down* (no try was good). Its share of runs in which it was not down is its uptime.
 
 When it is red:
@@ -140,7 +140,7 @@ def _judge_endpoint(job: Job[HttpTarget, Settings], asked: Asked) -> tuple[int, 
         if finding is not None
     ]
     troubled = any(finding.severity.rank >= Severity.WARNING.rank for finding in findings)
-    state = 2 if not asked.good else 1 if troubled else 0
+    state = max(asked.state, int(troubled))
     uptime, rare = _uptime(job, asked.name, state)
     measured = (
         *_measurements(asked),
@@ -183,11 +183,13 @@ def _down(asked: Asked, told: str) -> Finding:
     # The most frequent kind of fault names the finding, so that one odd try does not make it a new one tomorrow.
     check = Counter(fault.check for fault in asked.faults).most_common(1)[0][0]
     detail = next((f.detail for f in asked.faults if f.check == check and f.detail), "")
+    severity = Severity.CRITICAL if asked.state == 2 else Severity.WARNING
     return Finding(
         check=check,
         subject=asked.name,
-        severity=Severity.CRITICAL,
-        message=f"down, no try was good: {told}" + (f"; the answer begins: {detail}" if detail else ""),
+        severity=severity,
+        message=f"{STATES[asked.state]}, no try was good: {told}"
+        + (f"; the answer begins: {detail}" if detail else ""),
         observed=f"0 of {len(asked.tries)} tries good",
         limit="every try",
         hint=_HINTS[check],
