@@ -1,0 +1,2 @@
+-- One row: the database answers.
+select 1 as one
