@@ -1,4 +1,4 @@
-"""Holds a forgotten transaction and the sessions it blocks open for as long as the lab is up."""
+"""Holds forgotten transactions and the sessions they block open for as long as the lab is up."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ import psycopg
 
 from lab.process import Helper, LabError
 
-HOLDER = "ward-report"  # application names: they tell the sessions apart in pg_stat_activity
+# Application names: they tell the sessions apart in pg_stat_activity.
+HOLDERS = ("ward-report-1", "ward-report-2")
 WAITERS = ("booking-1", "booking-2")
-# Waiters give up and come back, so that none ever counts as a query that runs for minutes; they start half a period
-# apart, so that one of them has always been waiting for a while.
-PERIOD_SECONDS = 100.0
+# Nothing gets so old that it becomes another, worse trouble (a query that runs for minutes, a transaction of hours).
+# Each begins anew after its time; the two of a pair do so half a period apart, so that one is always old enough.
+HOLD_SECONDS = 1200.0
+WAIT_SECONDS = 100.0
 
 
 class Keeper(Helper):
@@ -28,13 +30,13 @@ class Keeper(Helper):
     ports_needed = ()
 
     def check_ready(self) -> None:
-        """Pass when every waiter waits for the holder."""
+        """Pass when every waiter waits for a holder."""
         statement = (
             "SELECT count(*) FROM pg_stat_activity w JOIN pg_stat_activity h ON h.pid = ANY (pg_blocking_pids(w.pid))"
-            " WHERE w.application_name = ANY (%s) AND h.application_name = %s"
+            " WHERE w.application_name = ANY (%s) AND h.application_name = ANY (%s)"
         )
         with psycopg.connect(self.settings["dsn"], connect_timeout=2) as connection:
-            row = connection.execute(statement, [list(WAITERS), HOLDER]).fetchone()
+            row = connection.execute(statement, [list(WAITERS), list(HOLDERS)]).fetchone()
         if row != (len(WAITERS),):
             raise LabError(f"{row} sessions wait, expected {len(WAITERS)}")
 
@@ -44,28 +46,26 @@ def _forever(dsn: str, name: str, work: Any) -> None:
     while True:
         try:
             with psycopg.connect(dsn, autocommit=True, application_name=name, connect_timeout=3) as connection:
-                work(connection)
+                while True:
+                    work(connection)
         except psycopg.OperationalError as error:
             print(f"{name}: {error}", flush=True)
             time.sleep(1)
 
 
-def _hold(connection: psycopg.Connection) -> None:
-    """Lock two rows and go idle. REPEATABLE READ keeps its snapshot, so that the session holds back vacuum, too."""
+def _hold(rows: list[int], seconds: list[float], connection: psycopg.Connection) -> None:
+    """Lock rows and go idle. REPEATABLE READ keeps its snapshot, so that the session holds back vacuum, too."""
     connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
-    connection.execute("UPDATE clinic.encounters SET notes = notes WHERE id IN (1, 2)")
-    for _ in connection.notifies():  # returns only by an error: nobody notifies this session
+    connection.execute("UPDATE clinic.encounters SET notes = notes WHERE id = ANY (%s)", [rows])
+    # Nobody notifies it: it sits there until its time is over, or the server ends it.
+    for _ in connection.notifies(timeout=_next(seconds)):
         pass
+    connection.execute("ROLLBACK")
 
 
-def _wait(row: int, first: float, connection: psycopg.Connection) -> None:
-    _wait_once(connection, row, first)
-    while True:
-        _wait_once(connection, row, PERIOD_SECONDS)
-
-
-def _wait_once(connection: psycopg.Connection, row: int, seconds: float) -> None:
-    connection.execute(f"SET lock_timeout = '{seconds:.0f}s'")
+def _wait(row: int, seconds: list[float], connection: psycopg.Connection) -> None:
+    """Wait for a locked row."""
+    connection.execute(f"SET lock_timeout = '{_next(seconds):.0f}s'")
     try:
         connection.execute("UPDATE clinic.encounters SET notes = notes WHERE id = %s", [row])
         time.sleep(1)  # not blocked: the holder is on its way back
@@ -73,13 +73,23 @@ def _wait_once(connection: psycopg.Connection, row: int, seconds: float) -> None
         pass
 
 
+def _next(seconds: list[float]) -> float:
+    """Return the first period once, then the last one again and again."""
+    return seconds.pop(0) if len(seconds) > 1 else seconds[0]
+
+
 def _main(config: Path) -> None:
     dsn = json.loads(config.read_text())["dsn"]
-    threading.Thread(target=_forever, args=(dsn, HOLDER, _hold)).start()
-    time.sleep(0.3)
-    for row, name in enumerate(WAITERS, 1):
-        work = partial(_wait, row, PERIOD_SECONDS * row / len(WAITERS))
+    sessions = []
+    for number in range(2):
+        half = (number + 1) / 2
+        # Each waiter waits for a row of one holder, so that there are two trees, one of which is always old enough.
+        hold = partial(_hold, [number + 1], [HOLD_SECONDS * half, HOLD_SECONDS])
+        wait = partial(_wait, number + 1, [WAIT_SECONDS * half, WAIT_SECONDS])
+        sessions += [(HOLDERS[number], hold), (WAITERS[number], wait)]
+    for name, work in sorted(sessions, reverse=True):  # the holders first
         threading.Thread(target=_forever, args=(dsn, name, work)).start()
+        time.sleep(0.1)
 
 
 if __name__ == "__main__":

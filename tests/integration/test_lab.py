@@ -24,7 +24,7 @@ import pytest
 from lab import wheels
 from lab.embedded import Lab
 from lab.faults import PLANTERS, planted_faults
-from lab.keeper import HOLDER, WAITERS
+from lab.keeper import HOLDERS, WAITERS
 from lab.mail import SmtpServer
 from lab.object_store import ObjectStoreServer
 from lab.postgres import PostgresServer
@@ -247,7 +247,7 @@ def test_exactly_the_listed_faults_are_planted(lab: Lab) -> None:
     assert {fault.planted_by for fault in planted_faults()} == PLANTERS.keys()
     assert len({fault.id for fault in planted_faults()}) == len(planted_faults("daily")) == 6
     assert _faults_seen(lab) == {
-        "sequence": 0.92, "sessions": {HOLDER, *WAITERS}, "monitor": {"molecular"},
+        "sequence": 0.92, "sessions": {*HOLDERS, *WAITERS}, "monitor": {"molecular"},
         "degraded": {("campus", "/health/detailed")},
     }  # fmt: skip
 
