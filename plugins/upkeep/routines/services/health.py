@@ -3,8 +3,8 @@
 Each endpoint is asked over one kept connection, one request after the other, so that the times are the service's own.
 A first request that warms up connection and service is measured apart. A try is good when it is answered in time,
 with the expected status and with what the body must say. From the tries follow response time (median, p95, slowest)
-and error rate; from both the endpoint's state: *healthy*, *degraded* (it answers, but not always, or too slowly, or says so itself) or
-*down* (no try was good). Its share of runs in which it was not down is its uptime.
+and error rate; from both the endpoint's state: *healthy*, *degraded* (it answers, but not always, or too slowly, or
+says so itself) or *down* (no try was good). Its share of runs in which it was not down is its uptime.
 
 When it is red:
 
