@@ -12,8 +12,9 @@ from upkeep.core.system import Endpoint, Expectation
 
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\uffff]+")
 _CREDENTIAL = re.compile(
-    r'(?i)("?[\w-]*(?:pass(?:word|wd)?|secret|token|api_?key|authorization|cookie)[\w-]*"?\s*[:=]\s*)("[^"]*"?|[^\s,;}&]+)'
-    r"|(\bbearer\s+)[\w.~+/=-]+|()\beyJ[\w-]{8,}\.[\w.-]+"
+    r'(?i)("?[\w-]*(?:pass(?:word|wd)?|secret|token|api_?key|authorization|cookie)[\w-]*"?\s*[:=]\s*)'
+    r'(?:"[^"]*"?|(?:(?:bearer|basic)\s+)?[^\s,;}&]+)'
+    r"|(\bbearer\s+)[\w.~+/=-]+|\beyJ[\w-]{8,}\.[\w.-]+"
 )
 _ABSENT = object()
 
@@ -50,7 +51,7 @@ def excerpt(body: bytes, length: int = 160) -> str:
     '{"token": ***, "x": 1}'
     """
     text = _UNPRINTABLE.sub(" ", body[: 8 * length].decode("utf-8", "replace"))
-    text = _CREDENTIAL.sub(lambda m: f"{m[1] or m[3] or ''}***", " ".join(text.split()))
+    text = _CREDENTIAL.sub(lambda m: f"{m[1] or m[2] or ''}***", " ".join(text.split()))
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
