@@ -178,6 +178,20 @@ def test_a_server_that_hangs_in_the_middle_is_given_up() -> None:
     assert outcome(attempts) == [("ann", "email", False)] and "did not answer" in attempts[0].detail
 
 
+def test_all_attempts_together_keep_to_the_time_given(receiver: Receiver) -> None:
+    """With little time, a server that hangs is given up early enough for the next channel to be tried."""
+    receiver.answers = [0]
+    patient = {"timeout": 60}
+    with silent_port() as port:
+        known = {"upkeep_smtp": smtp(port, **patient), "slow": receiver.connection(**patient)}
+        known["fast"] = receiver.connection()
+        tell = Notifier(lambda conn_id: known[conn_id], retry_after=(5,), seconds=2)
+        mail = {"kind": "email", "address": "ann@example.org"}
+        attempts = tell.tell([person("ann", mail, hook("slow"), hook("fast"))], [], NOTICE)
+    assert [attempt.delivered for attempt in attempts] == [False, False, True]
+    assert "no answer within 1 s" in attempts[0].detail
+
+
 def test_a_mail_server_that_is_not_there() -> None:
     """A closed port is a failure with its reason."""
     attempts = notifier(smtp(free_ports(1)[0])).tell([person("ann")], [], NOTICE)

@@ -10,7 +10,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from upkeep.adapters.notify_mail import compose
+from upkeep.adapters.notify_mail import as_bytes, compose
 from upkeep.core.notice import Notice, clean, one_line
 
 
@@ -31,12 +31,19 @@ def notice(**changes: Any) -> Notice:
 
 def mailed(one: Notice, domain: str = "shop.example") -> Any:
     sent = compose(one, Address(addr_spec=f"upkeep@{domain}"), Address(addr_spec="dba@shop.example"))
-    return BytesParser(policy=default).parsebytes(sent.as_bytes())
+    return BytesParser(policy=default).parsebytes(as_bytes(sent))
 
 
 def test_the_subject_line_says_how_bad_where_and_what() -> None:
     """The subject is one clear line."""
     assert notice().title == "[CRITICAL] claims/db: Database health: sequence is nearly used up"
+
+
+def test_a_long_subject_stays_on_one_line() -> None:
+    """A subject beyond 78 characters is not folded, so it starts with its first word in every mail program."""
+    one = notice(headline="Database health: public.claims_claim_id_seq is nearly used up")
+    assert mailed(one)["Subject"] == one.title
+    assert mailed(notice(headline="Größe " * 30))["Subject"] == notice(headline="Größe " * 30).title
 
 
 def test_the_body_has_what_observed_limit_next_step_and_link() -> None:

@@ -7,12 +7,14 @@ phone, sms and pager no gateway exists here: such an attempt ends as `None`, "no
 from __future__ import annotations
 
 import logging
+import queue
+import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from upkeep.adapters import notify_mail, notify_webhook
-from upkeep.adapters.notify_result import NoChannel, PassingTrouble, Undelivered
+from upkeep.adapters.notify_result import Hopeless, NoChannel, PassingTrouble, Undelivered
 from upkeep.core.errors import ConfigurationError
 from upkeep.core.model import Model
 from upkeep.core.notice import Notice, clean, one_line
@@ -21,6 +23,9 @@ from upkeep.core.system import Channel, Contact
 MAIL_CONN_ID = "upkeep_smtp"
 # A server that defers (greylisting, a restart) is asked again; longer than this the next channel must not wait.
 RETRY_AFTER_SECONDS = (5.0, 20.0)
+# Time-outs of sockets count every step anew and do not cover the look-up of names; this covers all of one attempt.
+ATTEMPT_SECONDS = 30.0
+_LEAST_SECONDS = 0.2
 log = logging.getLogger(__name__)
 
 
@@ -39,6 +44,8 @@ class Notifier:
 
     :param connection: returns an Airflow connection by id, or raises `ConfigurationError`.
     :param retry_after: seconds to wait before each further try after trouble that may pass.
+    :param seconds: time for everything together. No attempt gets more than half of what is left of it, so that a
+        server that hangs leaves time for the next channel.
     """
 
     def __init__(
@@ -47,7 +54,9 @@ class Notifier:
         *,
         mail_conn_id: str = MAIL_CONN_ID,
         retry_after: Sequence[float] = RETRY_AFTER_SECONDS,
+        seconds: float = float("inf"),
     ) -> None:
+        self._until = time.monotonic() + seconds
         self._connection = connection
         self._mail_conn_id = mail_conn_id
         self._retry_after = tuple(retry_after)
@@ -116,14 +125,47 @@ class Notifier:
             raise NoChannel(f"no channel configured: {error}") from None
         for wait in (*self._retry_after, None):
             try:
-                if channel.kind == "email":
-                    return notify_mail.send(connection, channel.address, notice)
-                return notify_webhook.post(connection, notice)
+                return _bounded(lambda: _deliver(connection, channel, notice), self._share(), server)
             except PassingTrouble:
-                if wait is None:
+                if wait is None or wait > self._share():
                     raise
                 time.sleep(wait)
         raise AssertionError("the last try returns or raises")
+
+    def _share(self) -> float:
+        """Return how many seconds one step may take now."""
+        return min(ATTEMPT_SECONDS, max(0.0, (self._until - time.monotonic()) / 2))
+
+
+def _deliver(connection: Any, channel: Channel, notice: Notice) -> str:
+    if channel.kind == "email":
+        return notify_mail.send(connection, channel.address, notice)
+    return notify_webhook.post(connection, notice)
+
+
+def _bounded(work: Callable[[], str], seconds: float, server: str) -> str:
+    """Return what `work` returns, or give it up after `seconds`: its thread then ends with the process at the latest.
+
+    :raises Hopeless: time is up. What `work` raises is raised here too.
+    """
+    if seconds < _LEAST_SECONDS:
+        raise Hopeless(f"{server}: no time was left to try")
+    done: queue.SimpleQueue[str | Exception] = queue.SimpleQueue()
+
+    def run() -> None:
+        try:
+            done.put(work())
+        except Exception as error:
+            done.put(error)
+
+    threading.Thread(target=run, name=f"notify {server}", daemon=True).start()
+    try:
+        result = done.get(timeout=seconds)
+    except queue.Empty:
+        raise Hopeless(f"{server}: no answer within {seconds:.0f} s", True) from None
+    if isinstance(result, Exception):
+        raise result
+    return result
 
 
 def _reached(attempts: list[Attempt]) -> bool:

@@ -18,6 +18,8 @@ from upkeep.ledger.store import Ledger
 from upkeep.operators import wiring
 
 Cause = Literal["deadline", "failure"]
+# Of 20 s: the rest is for the ledger, which may need 5 s to find out that it cannot be reached.
+CALLBACK_SECONDS = 12.0
 log = logging.getLogger(__name__)
 
 
@@ -70,6 +72,17 @@ def open_desk(run: ev.RunKey) -> Iterator[Desk]:
     """Open the desk of a run with Airflow's connections."""
     with wiring.open_ledger() as ledger:
         yield Desk(run, ledger, Notifier(wiring.connection))
+
+
+@contextmanager
+def open_hasty_desk(run: ev.RunKey) -> Iterator[Desk]:
+    """Open a desk for a process that has little time left.
+
+    Airflow kills a task's process 20 s after the task has ended (`[core] task_success_overtime`, in spite of its name
+    also after a failure), callback or not. What is cut off there, the verdict's callback tells.
+    """
+    with wiring.open_ledger() as ledger:
+        yield Desk(run, ledger, Notifier(wiring.connection, retry_after=(1.0,), seconds=CALLBACK_SECONDS))
 
 
 def links(run: ev.RunKey, log_url: str = "") -> dict[str, str]:

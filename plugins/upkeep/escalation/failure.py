@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,9 @@ from upkeep.core.errors import UpkeepError
 from upkeep.core.model import Finding, Severity
 from upkeep.core.notice import Notice
 from upkeep.core.routine import Routine, routine_name
-from upkeep.escalation.desk import Desk, links, open_desk, redact
+from upkeep.escalation.desk import Desk, links, open_hasty_desk, redact
 from upkeep.escalation.duties import duty_of, owners_of_routines
-from upkeep.ledger.events import RunKey
+from upkeep.ledger.events import Expected, RunKey
 from upkeep.ledger.record import RoutineRecord
 from upkeep.systems.index import read_index
 
@@ -26,7 +27,7 @@ SELECT = "systems.select"
 log = logging.getLogger(__name__)
 
 
-def tell_failed(context: Any, desk_of: Callable[[RunKey], AbstractContextManager[Desk]] = open_desk) -> str:
+def tell_failed(context: Any, desk_of: Callable[[RunKey], AbstractContextManager[Desk]] = open_hasty_desk) -> str:
     """Tell the first rung what has failed; return what was done, in words.
 
     A routine's failure goes to the system of its target. When the verdict fails, everything critical that nobody has
@@ -47,7 +48,7 @@ def tell_failed(context: Any, desk_of: Callable[[RunKey], AbstractContextManager
         if path:
             told.routine(path, target)
         elif task.task_id == "verdict":
-            told.verdict()
+            told.verdict(params.get("systems"))
         else:
             told.task(params.get("systems"))
         return desk.summary()
@@ -85,8 +86,8 @@ class _Failure:
         for system in systems or read_index().names:
             self._tell(system, f"{system} task {self._task_id}", headline, _error_facts(self._error))
 
-    def verdict(self) -> None:
-        """Tell what is critical and has not been told."""
+    def verdict(self, systems: Iterable[str] | None) -> None:
+        """Tell what is critical and has not been told; every system, when the record says of nothing (no selection)."""
         for routine in self._desk.record.routines:
             name, target = routine.key.routine, routine.key.target
             critical = [f for f in routine.findings if f.severity is Severity.CRITICAL]
@@ -95,11 +96,22 @@ class _Failure:
             elif critical or routine.state == "failed":
                 headline, facts = _described(routine.title, routine, "")
                 self._tell(target, f"{target} {name}", headline, facts, [routine.role])
+        self._missing()
+        if not any(self._desk.counts.values()):
+            self.task(systems)
+
+    def _missing(self) -> None:
+        """Tell each system what is missing, in one message: a worker that died may have taken many results along."""
         owners = owners_of_routines(self._desk.record) if self._desk.record.missing else {}
-        for item in self._desk.record.missing:
-            facts = {"What to do": "look for a killed worker or a task that never ran, then clear the task"}
-            headline = f"no result of {item.routine}"
-            self._tell(item.target, f"{item.target} {item.routine}", headline, facts, [owners.get(item.routine, "")])
+        for system, items in groupby(sorted(self._desk.record.missing, key=_system), key=_system):
+            lost = [(item.routine, item.target) for item in items]
+            shown = [f"{routine} on {target}" for routine, target in lost[:10]]
+            facts = {
+                "Missing": "\n".join([*shown, *([f"and {len(lost) - 10} more"] if len(lost) > 10 else [])]),
+                "What to do": "look for a killed worker or a task that never ran, then clear the task",
+            }
+            headline = "1 result is missing" if len(lost) == 1 else f"{len(lost)} results are missing"
+            self._tell(system, f"{system} missing", headline, facts, [owners.get(routine, "") for routine, _ in lost])
 
     def _bad_files(self, findings: Iterable[Finding]) -> None:
         for finding in findings:
@@ -137,7 +149,8 @@ def _described(title: str, record: RoutineRecord | None, error: Any) -> tuple[st
             others.append(f"and {len(findings) - 6} more")
         return f"{title}: {first.message}", facts | {"Also critical": "\n".join(others)}
     if record and record.reason:
-        return f"{title} failed: {record.reason}", {"What to do": record.hint} | _error_facts(error)
+        hint = {"What to do": record.hint} if record.hint else {}
+        return f"{title} failed: {record.reason}", _error_facts(error) | hint
     return f"{title} failed", _error_facts(error)
 
 
@@ -147,6 +160,10 @@ def _error_facts(error: Any) -> dict[str, str]:
         return {"Error": _first_line(error.message), "What to do": error.hint}
     name = f"{type(error).__name__}: " if isinstance(error, BaseException) else ""
     return {"Error": f"{name}{_first_line(str(error))}", "What to do": "read the log of its last try"}
+
+
+def _system(item: Expected.Item) -> str:
+    return item.system
 
 
 def _first_line(text: str) -> str:
