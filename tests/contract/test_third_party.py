@@ -91,3 +91,40 @@ def test_an_unknown_name_fails_the_run(cache: Path, metadata_db: None, params: d
     run = load_dag().test(run_conf=params)
     assert str(run.state) == "failed"
     assert len(list(cache.iterdir())) == 5
+
+
+def test_a_bad_system_file_takes_nothing_down(cache: Path, metadata_db: None, tmp_path: Path, database: str):
+    """The other systems are maintained; the run says what is wrong with the file, and is not green."""
+    (tmp_path / "systems" / "bank.yaml").write_text("name: bank\ntitel: The bank\n")
+    run = load_dag().test(run_conf={})
+    assert str(run.state) == "failed"
+    assert sorted(p.name for p in cache.iterdir()) == ["a", "b"]
+    ledger = Ledger(lambda: database, Spool(tmp_path / "spool"))
+    record = ledger.record(ev.RunKey(dag_id="site_daily", run_id=run.run_id))
+    ledger.close()
+    [select] = [r for r in record.routines if r.key.routine == "systems.select"]
+    assert any("titel" in f.message and "did you mean 'title'?" in f.hint for f in select.findings)
+    assert record.closed is not None and record.closed.verdict == "critical"
+
+
+def test_a_whole_run_without_ledger(
+    cache: Path, metadata_db: None, tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch
+):
+    """Work, verdict and report do not need the ledger; the next run that reaches it brings it up to date."""
+    monkeypatch.setenv("AIRFLOW_CONN_UPKEEP_LEDGER", "postgresql://nobody:nothing@127.0.0.1:1/ledger")
+    away = load_dag().test(run_conf={})
+    assert str(away.state) == "success"
+    assert len(list(cache.iterdir())) == 2
+    [page] = (tmp_path / "home" / "reports" / "site_daily").glob("*.html")
+    assert "5 files in the cache" in page.read_text()
+    assert Spool(tmp_path / "home" / "spool")
+    monkeypatch.setenv("AIRFLOW_CONN_UPKEEP_LEDGER", database)
+    back = load_dag().test(run_conf={})
+    ledger = Ledger(lambda: database, Spool(tmp_path / "spool"))
+    states = {r["run_id"]: r["verdict"] for r in ledger.ask("recent_runs", limit=100)}
+    record = ledger.record(ev.RunKey(dag_id="site_daily", run_id=away.run_id))
+    ledger.close()
+    assert states[away.run_id] == "warning"
+    assert states[back.run_id] == "ok"
+    assert [a.status for r in record.routines for a in r.actions] == ["done"] * 3
+    assert not Spool(tmp_path / "home" / "spool")
