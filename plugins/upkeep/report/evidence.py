@@ -1,0 +1,131 @@
+"""What was done: actions with their outcome, and backups with what proves them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from upkeep.core.model import OutcomeStatus, Severity
+from upkeep.ledger.record import ActionRecord
+from upkeep.report import human
+
+EVIDENCE_LIMIT = 4000
+_WORDS = {
+    "": ("never closed", Severity.UNKNOWN),
+    "planned": ("planned, not done", Severity.INFO),
+    OutcomeStatus.DONE: ("done", Severity.OK),
+    OutcomeStatus.UNCHANGED: ("nothing needed doing", Severity.OK),
+    OutcomeStatus.SKIPPED: ("skipped", Severity.INFO),
+    OutcomeStatus.FAILED: ("failed", Severity.CRITICAL),
+}
+
+
+class Fact(NamedTuple):
+    """One line of evidence."""
+
+    label: str
+    shown: human.Shown
+    code: bool = False
+
+
+class Proof(NamedTuple):
+    """A backup, or the verification of one."""
+
+    heading: str
+    severity: Severity
+    facts: tuple[Fact, ...]
+
+
+class Deed(NamedTuple):
+    """One action and what became of it."""
+
+    name: str
+    subject: str
+    reason: str
+    outcome: str
+    severity: Severity
+    detail: str
+    undo: str
+    took: human.Shown
+    proofs: tuple[Proof, ...]
+    evidence: str
+    """Everything else that was noted, as JSON."""
+
+
+def deed(record: ActionRecord) -> Deed:
+    """Return an action as the report shows it."""
+    outcome, severity = _WORDS.get(record.status, (record.status, Severity.UNKNOWN))
+    took = (record.closed_at - record.opened_at).total_seconds() if record.closed_at else None
+    rest = {key: value for key, value in record.evidence.items() if key not in ("backup", "verification")}
+    return Deed(
+        name=human.label(record.action.name),
+        subject=record.action.subject,
+        reason=record.action.reason,
+        outcome=outcome,
+        severity=severity,
+        detail=record.detail,
+        undo=record.action.undo,
+        took=human.duration(took) if took is not None else human.Shown(""),
+        proofs=tuple(_proofs(record.evidence)),
+        evidence=as_json(rest) if rest else "",
+    )
+
+
+def as_json(value: Any) -> str:
+    """Return evidence as readable JSON of limited length."""
+    text = json.dumps(value, ensure_ascii=False, indent=1, default=str)
+    return text if len(text) <= EVIDENCE_LIMIT else text[:EVIDENCE_LIMIT] + "\n… (all of it is in the ledger)"
+
+
+def _proofs(evidence: Mapping[str, Any]) -> Iterator[Proof]:
+    backup, verification = evidence.get("backup"), evidence.get("verification")
+    if isinstance(backup, Mapping):
+        yield Proof(f"Backup {backup.get('id', '')}", Severity.OK, (*_sizes(backup), *_facts(backup)))
+    if isinstance(verification, Mapping):
+        whole = verification.get("ok") is True
+        said = "read back and found whole" if whole else "read back and NOT whole"
+        heading = f"Verification of {verification.get('id', 'a backup')}: {said}"
+        yield Proof(heading, Severity.OK if whole else Severity.CRITICAL, tuple(_facts(verification)))
+
+
+def _sizes(backup: Mapping[str, Any]) -> Iterator[Fact]:
+    """Say how big a backup is, how that compares with its source, and how fast it came about."""
+    size, source = _number(backup.get("size_bytes")), _number(backup.get("source_bytes"))
+    seconds = _number(backup.get("seconds"))
+    if size is not None:
+        yield Fact("size", human.size(size))
+    if source is not None:
+        yield Fact("source", human.size(source))
+    if size is not None and source:
+        yield Fact("ratio", human.percent(100 * size / source))
+    if seconds is not None:
+        yield Fact("took", human.duration(seconds))
+    if seconds and source is not None:
+        rate = human.size(source / seconds)
+        yield Fact("rate", human.Shown(f"{rate.text}/s", f"{rate.exact} of the source a second"))
+
+
+def _facts(evidence: Mapping[str, Any]) -> Iterator[Fact]:
+    """Say everything else, by what the keys tell of their unit."""
+    for key, value in evidence.items():
+        if key not in ("id", "ok", "size_bytes", "source_bytes", "seconds") and value not in (None, "", [], {}):
+            yield _fact(str(key), value)
+
+
+def _fact(key: str, value: Any) -> Fact:
+    name = human.label(key.removesuffix("_bytes").removesuffix("_seconds").removesuffix("_sha256"))
+    if key.endswith("sha256"):
+        return Fact(f"{name} SHA-256", human.Shown(str(value)), code=True)
+    if isinstance(value, bool):
+        return Fact(name, human.Shown("yes" if value else "no"))
+    counted = _number(value)
+    if counted is not None:
+        unit = "bytes" if key.endswith("bytes") else "s" if key.endswith("seconds") else "count"
+        return Fact(name, human.measured(counted, unit))
+    text = value if isinstance(value, str) else human.clean(as_json(value), 600)
+    return Fact(name, human.Shown(text), code=not isinstance(value, str) or "/" in value)
+
+
+def _number(value: Any) -> float | None:
+    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None

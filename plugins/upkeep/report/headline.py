@@ -1,0 +1,64 @@
+"""The first words of a report."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from upkeep.core.model import Severity, worst
+from upkeep.ledger.record import RunRecord
+from upkeep.ledger.verdict import Verdict
+from upkeep.report import human
+from upkeep.report.attention import Item, needs_human
+
+_WORDS = {Severity.CRITICAL: "critical", Severity.UNKNOWN: "unknown", Severity.WARNING: "to look at"}
+
+
+class Headline(NamedTuple):
+    """How a run went, in words."""
+
+    severity: Severity
+    text: str
+    detail: str
+
+
+def headline(record: RunRecord, verdict: Verdict, items: Sequence[Item]) -> Headline:
+    """Return the headline; what is unknown about the record itself keeps it from being good.
+
+    The verdict alone decides the run's state in Airflow. The headline may be worse, never better.
+    """
+    severity = worst((verdict.severity, *(item.severity for item in items)))
+    urgent = [item for item in items if needs_human(item)]
+    count = Counter(item.severity for item in urgent)
+    parts = [f"{count[s]} {word}" for s, word in _WORDS.items() if count[s]]
+    return Headline(severity, _text(severity, len(urgent), count), ", ".join([*parts, _scope(record)]))
+
+
+def is_dry(record: RunRecord) -> bool:
+    """Tell whether the run only said what it would do."""
+    return bool(record.params.get("dry_run")) or any(routine.dry_run for routine in record.routines)
+
+
+def _text(severity: Severity, urgent: int, count: Counter[Severity]) -> str:
+    match severity:
+        case Severity.CRITICAL:
+            needs = "needs" if count[severity] == 1 else "need"
+            return f"Critical: {human.plural(count[severity], 'thing')} {needs} a human now"
+        case Severity.UNKNOWN:
+            return f"Unknown: {human.plural(count[severity], 'thing')} could not be determined"
+        case Severity.WARNING:
+            needs = "needs" if urgent == 1 else "need"
+            return f"Warning: {human.plural(urgent, 'thing')} {needs} a look"
+        case _:
+            return "All well: nothing needs a human"
+
+
+def _scope(record: RunRecord) -> str:
+    """Say how much was looked at: a green page about nothing must not look like a green page."""
+    missing = len(record.missing)
+    ended = [r for r in record.routines if r.state not in ("running", "died")]
+    skipped = sum(r.state == "skipped" for r in ended)
+    systems = {r.system for r in record.routines} | {item.system for item in record.expected}
+    said = f"{human.plural(len(ended) - skipped, 'result')} on {human.plural(len(systems), 'system')}"
+    return said + (f", {skipped} skipped" if skipped else "") + (f", {missing} missing" if missing else "")

@@ -1,0 +1,162 @@
+"""The maintenance log that teams sign, in Markdown, in the shape of their guides' template."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC
+from typing import Any
+
+from upkeep.core.model import Measurement, Severity
+from upkeep.ledger.record import ActionRecord, RoutineRecord, RunRecord
+from upkeep.report import human
+from upkeep.report.attention import Item, needs_human
+from upkeep.report.extras import Extras
+from upkeep.report.headline import Headline, is_dry
+from upkeep.report.sections import status
+
+_MARKUP = re.compile(r"([\\`*\[\]<>|~&#])|(?<![^\W_])_|_(?![^\W_])|(?<=:)//|(?<=\bwww)\.")
+# Which measurements answer the template's questions, by the beginning of their name, in percent or as a ratio.
+_STATUS = (
+    ("CPU Usage", ("cpu",)),
+    ("Memory Usage", ("memory",)),
+    ("Disk Usage", ("disk", "volume", "filesystem")),
+    ("Error Rate", ("error_rate",)),
+)
+
+
+def escape(value: Any) -> str:
+    """Return foreign text as one line that Markdown shows as it is: no markup, no HTML, no links.
+
+    >>> escape("a*b* <script> [x](http://y) snake_case _it_")
+    'a\\\\*b\\\\* &lt;script&gt; \\\\[x\\\\](http:&#47;&#47;y) snake_case \\\\_it\\\\_'
+    """
+    return _MARKUP.sub(lambda match: _ENTITIES.get(match[0]) or "\\" + match[0], human.one_line(value))
+
+
+_ENTITIES = {"<": "&lt;", ">": "&gt;", "&": "&amp;", "//": "&#47;&#47;", ".": "&#46;"}
+
+
+def maintenance_log(record: RunRecord, head: Headline, items: Sequence[Item], extras: Extras) -> str:
+    """Return the log. What is not known stays `unknown`; the sign-off is left to people."""
+    blocks: dict[str, Iterable[str]] = {
+        "Basic Information": _basics(record, head, extras),
+        "Tasks Performed": _tasks(record),
+        "Issues Encountered": _issues(items) if items else ("- None",),
+        "System Status": _system_status(record),
+        "Next Steps": _next_steps(items),
+        "Sign-off": ("- Maintainer: ", "- Reviewer: ", "- Date: "),
+    }
+    body = "\n\n".join("\n".join((f"## {title}", *lines)) for title, lines in blocks.items())
+    return f"# Maintenance Log\n\n{body}\n"
+
+
+def _basics(record: RunRecord, head: Headline, extras: Extras) -> Iterator[str]:
+    began = (record.opened_at or extras.now).astimezone(UTC)
+    ended = record.closed.at if record.closed else extras.now
+    yield f"- Date: {began:%Y-%m-%d}"
+    yield f"- Time: {began:%H:%M} UTC"
+    yield f"- Maintainer: Airflow, {escape(record.run.dag_id)}, run {escape(record.run.run_id)}"
+    yield f"- Type: {'Emergency' if record.run.dag_id.startswith('emergency') else 'Routine'}"
+    yield f"- Duration: {human.duration((ended - began).total_seconds()).text if record.opened_at else 'unknown'}"
+    if record.window_end:
+        start = f"{record.window_start.astimezone(UTC):%Y-%m-%d %H:%M}" if record.window_start else "unknown"
+        yield f"- Window: {start} to {record.window_end.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+    yield f"- Status: {_completeness(record)}"
+    yield f"- Verdict: {escape(head.text)} ({escape(head.detail)})"
+    if is_dry(record):
+        yield "- Dry run: nothing was changed"
+    if extras.ledger_away:
+        yield f"- Ledger: away ({escape(extras.ledger_away)})"
+
+
+def _completeness(record: RunRecord) -> str:
+    """Return completed, partial or failed: whether the work was done, not whether all is well."""
+    good = sum(routine.state == "success" or _only_found(routine) for routine in record.routines)
+    bad = len(record.missing) + sum(r.state in ("failed", "retry") and not _only_found(r) for r in record.routines)
+    if not good:
+        return "failed" if bad or not record.expected else "completed"
+    return "partial" if bad else "completed"
+
+
+def _only_found(routine: RoutineRecord) -> bool:
+    """Tell whether a routine did its work and failed only because of what it found."""
+    return routine.state == "failed" and not routine.reason and bool(routine.findings)
+
+
+def _tasks(record: RunRecord) -> Iterator[str]:
+    known = {(r.key.routine, r.key.target) for r in record.routines}
+    bare = [item for item in record.expected if (item.routine, item.target) not in known]
+    entries = [
+        *(_task(routine) for routine in record.routines),
+        *((i.routine, i.target, "Failed", "no result: it never began") for i in bare if not i.skip),
+        *((i.routine, i.target, "Skipped", i.skip) for i in bare if i.skip),
+    ]
+    for number, (title, target, state, notes) in enumerate(entries, 1):
+        yield f"{number}. {escape(title)}: {escape(target)}"
+        yield f"   - Status: {state}"
+        yield f"   - Notes: {escape(notes) or 'none'}"
+    if not entries:
+        yield "None: the run looked at no target."
+
+
+def _task(routine: RoutineRecord) -> tuple[str, str, str, str]:
+    word, severity = status(routine)
+    done = routine.state == "success" or _only_found(routine)
+    state = "Skipped" if routine.state == "skipped" else "Completed" if done else "Failed"
+    notes = [f"{word}: {routine.reason}" if routine.reason else word if not done else f"result: {severity}"]
+    if routine.seconds is not None:
+        notes.append(f"took {human.duration(routine.seconds).text}")
+    if routine.key.try_number > 1:
+        notes.append(f"try {routine.key.try_number}")
+    if routine.findings:
+        notes.append(human.plural(len(routine.findings), "finding"))
+    return routine.title, routine.key.target, state, "; ".join([*notes, *map(_action, routine.actions)])
+
+
+def _action(done: ActionRecord) -> str:
+    state = done.status or "begun, never closed"
+    undo = f" (undo: {done.action.undo})" if done.action.undo else ""
+    return f"{done.action.name} {done.action.subject}: {state}{', ' + done.detail if done.detail else ''}{undo}"
+
+
+def _issues(items: Iterable[Item]) -> Iterator[str]:
+    for item in items:
+        limits = f" (seen {item.observed}, limit {item.limit})" if item.limit else ""
+        since = f"; {item.since.text}" if item.since.text else ""
+        yield f"- {item.severity}: {escape(item.place)}: {escape(item.message + limits + since)}"
+        yield "  - Resolution: none by this run"
+        yield f"  - Follow-up: {'Required' if needs_human(item) else 'Not Required'}"
+
+
+def _system_status(record: RunRecord) -> Iterator[str]:
+    for title, names in _STATUS:
+        yield f"- {title}: {_highest(record, names)}"
+    for name in sorted({r.system for r in record.routines} | {i.system for i in record.expected}):
+        yield f"- {escape(name)}: {_worst_of(record, name)}"
+
+
+def _highest(record: RunRecord, names: tuple[str, ...]) -> str:
+    found: list[tuple[float, Measurement, RoutineRecord]] = [
+        (m.value * 100 if m.unit in ("1", "ratio") else m.value, m, routine)
+        for routine in record.routines
+        for m in routine.measurements
+        if m.name.startswith(names) and m.unit in ("%", "percent", "1", "ratio")
+    ]
+    if not found:
+        return "unknown (not measured in this run)"
+    value, measured, routine = max(found, key=lambda entry: entry[0])
+    place = " ".join(filter(None, (routine.key.target, measured.subject)))
+    return f"{human.percent(value).text} (highest of {len(found)}: {escape(place)})"
+
+
+def _worst_of(record: RunRecord, system: str) -> str:
+    said = [status(r)[1] for r in record.routines if r.system == system and r.state != "skipped"]
+    said += [Severity.CRITICAL for item in record.missing if item.system == system]
+    return max(said, key=lambda severity: severity.rank).value if said else "unknown (nothing was looked at)"
+
+
+def _next_steps(items: Iterable[Item]) -> Iterator[str]:
+    urgent = [item for item in items if needs_human(item)]
+    steps = (f"- {escape(item.place)}: {escape(item.hint or 'find out: ' + item.message)}" for item in urgent)
+    yield from dict.fromkeys(steps) or ("- None",)
