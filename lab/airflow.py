@@ -124,7 +124,7 @@ class Airflow:
 
     def request(self, method: str, path: str, body: Any = None) -> Any:
         """Call Airflow's REST API. :raises LabError: it answered with an error."""
-        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {self._login()}"}
+        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {self.token}"}
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(f"{self.url}/api/v2/{path}", data=data, method=method, headers=headers)
         try:
@@ -193,7 +193,9 @@ class Airflow:
         content = self.request("GET", path)["content"]
         return "\n".join(str(line.get("event", line)) if isinstance(line, dict) else str(line) for line in content)
 
-    def _login(self) -> str:
+    @property
+    def token(self) -> str:
+        """A token for the REST API and the pages."""
         if not self._token:
             with urllib.request.urlopen(f"{self.url}/auth/token", timeout=30) as answer:
                 self._token = str(json.loads(answer.read())["access_token"])

@@ -16,6 +16,7 @@ from upkeep.core.cadence import Covers
 from upkeep.core.errors import ConfigurationError
 from upkeep.core.job import Job
 from upkeep.core.model import Action, Judgement, Model, Outcome, Plan
+from upkeep.core.text import looks_secret
 
 
 class RoutineSettings(Model):
@@ -144,7 +145,9 @@ def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
 def _describe(error: Any, origin: dict[str, str]) -> str:
     place = ".".join(map(str, error["loc"]))
     layer = origin.get(str(error["loc"][0]), "") if error["loc"] else ""
-    return f"{layer + ': ' if layer else ''}{place} = {error['input']!r}: {error['msg']}"
+    # A value may be a secret put into the wrong field; a long one would also fill the message.
+    seen = "(a value that looks like a secret)" if looks_secret(str(error["input"])) else repr(error["input"])[:80]
+    return f"{layer + ': ' if layer else ''}{place} = {seen}: {error['msg']}"
 
 
 def _nothing_judged(job: Job[Any, Any], seen: Any) -> Judgement:

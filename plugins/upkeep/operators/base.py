@@ -63,7 +63,7 @@ class RoutineOperator(BaseOperator):
         from upkeep.core.model import Severity
         from upkeep.ledger.events import RoutineKey
         from upkeep.operators import wiring
-        from upkeep.operators.lifecycle import Lifecycle, Row
+        from upkeep.operators.lifecycle import Row
         from upkeep.operators.run import Run
 
         run, name = Run.of(context, wiring.now()), routine_name(self.routine)

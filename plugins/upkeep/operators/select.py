@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from upkeep.core.routine import Routine
     from upkeep.core.system import System
-    from upkeep.ledger.events import Expected, RunKey
+    from upkeep.ledger.events import Expected
     from upkeep.ledger.store import Ledger
     from upkeep.operators.run import Run
     from upkeep.systems.problem import Problem

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import logging
 import os
+import stat
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from upkeep.core.errors import ConfigurationError
+from upkeep.core.errors import ConfigurationError, UnsafeError
 from upkeep.core.job import History, Tools
 from upkeep.ledger.spool import Spool
 from upkeep.ledger.store import Ledger
@@ -93,8 +94,7 @@ def make_tools(history: History, log: logging.Logger) -> Tools:
     """Return the outside world for one job."""
     from upkeep.adapters import archive, http, object_store, postgres, sqlite
 
-    scratch = Path(os.environ.get("UPKEEP_SCRATCH_DIR") or Path(tempfile.gettempdir()) / f"upkeep-{os.getuid()}")
-    scratch.mkdir(parents=True, exist_ok=True, mode=0o700)
+    scratch = scratch_folder()
     return Tools(
         postgres=postgres.opener(conninfo),
         sqlite=sqlite.opener,
@@ -105,6 +105,24 @@ def make_tools(history: History, log: logging.Logger) -> Tools:
         log=log,
         scratch=scratch,
     )
+
+
+def scratch_folder() -> Path:
+    """Return the folder for large temporary files: `UPKEEP_SCRATCH_DIR`, else a private one in the temporary folder.
+
+    :raises UnsafeError: it belongs to somebody else, who could read or change a backup on its way.
+    """
+    named = os.environ.get("UPKEEP_SCRATCH_DIR")
+    path = Path(named) if named else Path(tempfile.gettempdir()) / f"upkeep-scratch-{os.getuid()}"
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    found = path.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
+        raise UnsafeError(
+            f"scratch folder {path}: mode {stat.filemode(found.st_mode)}, owner {found.st_uid}; expected a folder that"
+            f" only user {os.getuid()} can write to",
+            "correct its owner and mode, or set UPKEEP_SCRATCH_DIR",
+        )
+    return path
 
 
 def now() -> datetime:

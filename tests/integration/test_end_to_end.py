@@ -1,0 +1,133 @@
+"""The whole product: a fresh lab, a real scheduler, the daily cadence over five systems, its report in a browser's reach."""
+
+from __future__ import annotations
+
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from lab import run as lab_run
+from lab.airflow import Airflow
+from lab.embedded import Lab
+from lab.process import scratch_folder
+
+DAILY = "maintenance_daily"
+
+
+@dataclass
+class Site:
+    """A lab with its Airflow, and the first daily run in it."""
+
+    lab: Lab
+    airflow: Airflow
+    run_id: str
+    state: str
+
+    def result(self, dag_id: str = DAILY, run_id: str | None = None):
+        return lab_run.result(self.lab, dag_id, run_id or self.run_id)
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[Site]:
+    with scratch_folder() as folder:
+        lab = Lab(folder / "lab", scale=0.2)
+        airflow = None
+        try:
+            lab.up()
+            airflow = lab_run.airflow_of(lab).start()
+            run_id = lab_run.start_run(airflow, DAILY)
+            state = lab_run.follow(airflow, DAILY, run_id, say=print, seconds=300)
+            yield Site(lab, airflow, run_id, state)
+        finally:
+            if airflow is not None:
+                airflow.stop()
+            lab.down()
+
+
+def test_exactly_the_planted_faults_are_found(site: Site):
+    """Compared both ways: no planted fault is missed, and nothing healthy is called ill."""
+    assert lab_run.compare(site.result()["findings"], "daily") == ([], [])
+
+
+def test_the_scheduler_started_the_run_and_the_verdict_failed_it(site: Site):
+    """The run is the scheduler's own; a critical finding is planted, so it must not be green."""
+    assert site.run_id.startswith("scheduled__")
+    assert (site.state, site.result()["verdict"]) == ("failed", "critical")
+
+
+def test_mapped_tasks_are_labelled_with_their_target(site: Site):
+    """An engineer sees in the grid which database a red square is."""
+    labels = {
+        t.get("rendered_map_index") for t in site.airflow.tasks(DAILY, site.run_id) if t["task_id"] == "backup.postgres"
+    }
+    assert labels == {"claims/db", "cardiology/db", "molecular/db", "student/db", "campus/db"}
+
+
+def test_every_database_has_a_verified_backup(site: Site):
+    """The ledger knows five backups, each complete and read back."""
+    with site.lab.clusters["platform"].connect("upkeep_ledger") as ledger:
+        rows = ledger.execute("select target, verified_ok, size_bytes > 0 from upkeep.backup").fetchall()
+    assert {row[0] for row in rows} == {"claims/db", "cardiology/db", "molecular/db", "student/db", "campus/db"}
+    assert all(row[1:] == (True, True) for row in rows)
+
+
+def test_the_contacts_of_critical_work_were_told(site: Site):
+    """The scheduled run's critical finding reached a mailbox, and the ledger says so."""
+    with site.lab.clusters["platform"].connect("upkeep_ledger") as ledger:
+        [(subject, deliveries)] = ledger.execute(
+            "select subject, deliveries from upkeep.escalation where system = 'campus' and cause = 'failure'"
+        ).fetchall()
+    assert "campus/web" in subject
+    assert any(d["delivered"] for d in deliveries)
+    assert any("campus/web" in mail.as_string() for mail in site.lab.mail.mails())
+
+
+def test_the_report_is_one_click_away_and_not_public(site: Site):
+    """The page is served inside Airflow, to people who are logged in."""
+    address = f"{site.airflow.url}/upkeep/runs/{DAILY}/{urllib.request.quote(site.run_id)}"
+    request = urllib.request.Request(address, headers={"Authorization": f"Bearer {site.airflow.token}"})
+    page = urllib.request.urlopen(request).read().decode()
+    assert "campus/web" in page
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(address)
+    assert refused.value.code in (401, 403)
+
+
+def test_no_import_errors(site: Site):
+    """Every DAG file parsed in the real DAG processor."""
+    assert site.airflow.request("GET", "importErrors")["total_entries"] == 0
+
+
+def test_a_second_run_compares_with_the_first(site: Site):
+    """A manual run of one system finds the same trouble under the same keys, and stays quiet."""
+    before = len(site.lab.mail.mails())
+    run_id = site.airflow.trigger(DAILY, {"systems": ["claims"]})
+    lab_run.follow(site.airflow, DAILY, run_id, say=print, seconds=200)
+    found = site.result(run_id=run_id)["findings"]
+    assert lab_run.compare(found, "daily", {"claims"}) == ([], [])
+    assert len(site.lab.mail.mails()) == before
+
+
+def test_a_dry_run_takes_no_backup(site: Site):
+    """Planned actions stand in the ledger; the store is as it was."""
+
+    def backups() -> int:
+        with site.lab.clusters["platform"].connect("upkeep_ledger") as ledger:
+            return ledger.execute("select count(*) from upkeep.backup").fetchone()[0]
+
+    before = backups()
+    run_id = site.airflow.trigger(DAILY, {"systems": ["student"], "routines": ["backup.postgres"], "dry_run": True})
+    assert lab_run.follow(site.airflow, DAILY, run_id, say=print, seconds=200) == "success"
+    assert backups() == before
+
+
+@pytest.mark.parametrize("cadence", ["weekly", "monthly", "quarterly"])
+def test_the_other_cadences_run(site: Site, cadence: str):
+    """They verify the older backups; there is nothing wrong with them."""
+    dag_id = f"maintenance_{cadence}"
+    run_id = lab_run.start_run(site.airflow, dag_id)
+    lab_run.follow(site.airflow, dag_id, run_id, say=print, seconds=200)
+    assert lab_run.compare(site.result(dag_id, run_id)["findings"], cadence) == ([], [])
