@@ -118,12 +118,17 @@ def routine_name(path: str) -> str:
 
 
 def discover() -> list[Routine]:
-    """Return every routine of this package and of the entry points in the group `upkeep.routines`.
+    """Return every routine there is; see `discover_paths`. :raises ConfigurationError: one cannot be loaded."""
+    return [Routine.load(path) for path in discover_paths()]
+
+
+def discover_paths() -> list[str]:
+    """Return the dotted path of every routine of this package and of the entry points in `upkeep.routines`.
 
     An entry point names a package whose sub-packages are areas, laid out as `upkeep.routines` is.
     """
     packages = ["upkeep.routines", *(point.value for point in entry_points(group="upkeep.routines"))]
-    return [Routine.load(path) for package in packages for path in _modules(importlib.import_module(package))]
+    return [path for package in packages for path in _modules(importlib.import_module(package))]
 
 
 def _modules(package: ModuleType) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +14,18 @@ from upkeep.operators.policy import RETRY_POLICY
 if TYPE_CHECKING:
     from airflow.sdk import Context, XComArg
 
+    from upkeep.core.errors import UpkeepError
+    from upkeep.core.model import Finding
     from upkeep.core.routine import Routine
     from upkeep.core.system import System
-    from upkeep.ledger.events import Expected
+    from upkeep.ledger.events import Expected, RoutineKey
     from upkeep.ledger.store import Ledger
     from upkeep.operators.run import Run
     from upkeep.systems.problem import Problem
+
+
+# Selection is recorded like a routine, under a target that no system can have.
+ROUTINE, TARGET = "systems.select", "site/systems"
 
 
 class SelectTargetsOperator(BaseOperator):
@@ -56,20 +62,37 @@ class SelectTargetsOperator(BaseOperator):
 
     def execute(self, context: Context) -> None:
         """Push one XCom per kind of target, and note in the ledger what the run must produce results for."""
+        from upkeep.core.errors import UpkeepError
+        from upkeep.core.model import Severity, worst
+        from upkeep.core.routine import discover_paths
+        from upkeep.ledger.events import RoutineKey
         from upkeep.operators import wiring
+        from upkeep.operators.lifecycle import Row
         from upkeep.operators.run import Run, cadence_of
         from upkeep.systems.load import load_all
 
         run = Run.of(context, wiring.now())
-        routines, broken = _routines_of(context["dag"])
+        # Settings are checked against every routine there is, not only those that this DAG wires.
+        wired = list(routine_paths(context["dag"]))
+        known, broken = _load([*wired, *discover_paths()])
+        routines = [known[path] for path in wired if path in known]
         loaded = load_all()
+        key = RoutineKey(**run.key.model_dump(), routine=ROUTINE, target=TARGET, try_number=run.try_number)
         with wiring.open_ledger() as ledger:
+            row = Row(ledger, key, wiring.now)
             self._open_run(run, cadence_of(run.key.dag_id), ledger)
-            problems = [*loaded.problems, *_settings_problems(loaded.systems, routines)]
-            self._record_problems(run, problems, broken, ledger)
-            self._check_names(run, set(loaded.systems) | _names_of(loaded.problems), {r.name for r in routines})
+            row.open()
+            problems = [*loaded.problems, *_settings_problems(loaded.systems, known.values())]
+            findings = _findings(problems, broken)
+            self._record(key, findings, ledger)
+            try:
+                _check_names(run, set(loaded.systems) | _names_of(loaded.problems), {r.name for r in routines})
+            except UpkeepError as error:
+                row.close("failed", Severity.CRITICAL, error.message, error.hint)
+                raise
             systems = [s for s in loaded.systems.values() if run.systems is None or s.name in run.systems]
             ledger.write(_expected(run, systems, routines, wiring.now()))
+            row.close("success", worst(f.severity for f in findings))
         for kind in TARGET_KINDS:
             targets = [_plain(s, t) for s in systems for t in s.targets.values() if t.kind == kind]
             context["ti"].xcom_push(key=kind, value=targets)
@@ -92,51 +115,13 @@ class SelectTargetsOperator(BaseOperator):
             )
         )
 
-    def _record_problems(self, run: Run, problems: list[Problem], broken: dict[str, Exception], ledger: Ledger) -> None:
-        """Turn what is wrong with the configuration into findings of the routine `systems.select`."""
-        from upkeep.core.model import Finding, Severity
-        from upkeep.ledger import events as ev
+    def _record(self, key: RoutineKey, findings: tuple[Finding, ...], ledger: Ledger) -> None:
+        from upkeep.ledger.events import Observed
         from upkeep.operators import wiring
-        from upkeep.operators.lifecycle import Row
 
-        findings = [
-            *(
-                Finding(
-                    check="system_file",
-                    subject=" ".join(filter(None, (Path(p.file).name, p.key))),
-                    severity=Severity.CRITICAL,
-                    message=str(p.model_copy(update={"hint": ""})),
-                    hint=p.hint or "mend the file; its system was left out of this run",
-                )
-                for p in problems
-            ),
-            *(
-                Finding(check="routine", subject=path, severity=Severity.CRITICAL, message=str(error))
-                for path, error in broken.items()
-            ),
-        ]
-        key = ev.RoutineKey(
-            **run.key.model_dump(), routine="systems.select", target="site/systems", try_number=run.try_number
-        )
-        row = Row(ledger, key, wiring.now)
-        row.open()
-        ledger.write(ev.Observed(at=wiring.now(), routine=key, stage="judge", system="site", findings=tuple(findings)))
-        row.close("success", Severity.CRITICAL if findings else Severity.OK)
+        ledger.write(Observed(at=wiring.now(), routine=key, stage="judge", system="site", findings=findings))
         for finding in findings:
             self.log.error("%s -> %s", finding.message, finding.hint)
-
-    @staticmethod
-    def _check_names(run: Run, systems: set[str], routines: set[str]) -> None:
-        from upkeep.core.errors import ConfigurationError
-        from upkeep.systems.problem import did_you_mean
-
-        for what, asked, known in (("system", run.systems, systems), ("routine", run.routines, routines)):
-            for name in asked or ():
-                if name not in known:
-                    raise ConfigurationError(
-                        f"params of this run: unknown {what} {name!r}, known: {', '.join(sorted(known)) or 'none'}",
-                        did_you_mean(name, known) or "correct the params and trigger again",
-                    )
 
 
 class TargetsOperator(BaseOperator):
@@ -154,19 +139,54 @@ class TargetsOperator(BaseOperator):
         return list(context["ti"].xcom_pull(task_ids=self.select, key=self.kind) or [])
 
 
-def _routines_of(dag: Any) -> tuple[list[Routine], dict[str, Exception]]:
-    """Return the routines wired in a DAG, and those that cannot be loaded with the reason."""
+def _findings(problems: list[Problem], broken: dict[str, UpkeepError]) -> tuple[Finding, ...]:
+    """Turn what is wrong with the configuration into critical findings."""
+    from upkeep.core.model import Finding, Severity
+
+    files = [
+        Finding(
+            check="system_file",
+            subject=" ".join(filter(None, (Path(p.file).name, p.key))),
+            severity=Severity.CRITICAL,
+            message=str(p.model_copy(update={"hint": ""})),
+            hint=p.hint or "mend the file; its system was left out of this run",
+        )
+        for p in problems
+    ]
+    modules = [
+        Finding(check="routine", subject=path, severity=Severity.CRITICAL, message=error.message, hint=error.hint)
+        for path, error in broken.items()
+    ]
+    return tuple(files + modules)
+
+
+def _check_names(run: Run, systems: set[str], routines: set[str]) -> None:
+    """Refuse names in the run's params that nothing has."""
+    from upkeep.core.errors import ConfigurationError
+    from upkeep.systems.problem import did_you_mean
+
+    for what, asked, known in (("system", run.systems, systems), ("routine", run.routines, routines)):
+        for name in asked or ():
+            if name not in known:
+                raise ConfigurationError(
+                    f"params of this run: unknown {what} {name!r}, known: {', '.join(sorted(known)) or 'none'}",
+                    did_you_mean(name, known) or "correct the params and trigger again",
+                )
+
+
+def _load(paths: Iterable[str]) -> tuple[dict[str, Routine], dict[str, UpkeepError]]:
+    """Load routines by path; one that is broken is told with its reason and takes no other down."""
     from upkeep.core.errors import UpkeepError
     from upkeep.core.routine import Routine
 
     good: dict[str, Routine] = {}
-    bad: dict[str, Exception] = {}
-    for path in routine_paths(dag):
+    bad: dict[str, UpkeepError] = {}
+    for path in dict.fromkeys(paths):
         try:
             good[path] = Routine.load(path)
         except UpkeepError as error:
             bad[path] = error
-    return list(good.values()), bad
+    return good, bad
 
 
 def routine_paths(dag: Any) -> Iterator[str]:
@@ -179,12 +199,10 @@ def routine_paths(dag: Any) -> Iterator[str]:
             yield path
 
 
-def _settings_problems(systems: Mapping[str, System], routines: list[Routine]) -> list[Problem]:
-    """Check the settings in system files against every routine there is, not only those of this DAG."""
-    from upkeep.core.routine import discover
+def _settings_problems(systems: Mapping[str, System], routines: Iterable[Routine]) -> list[Problem]:
     from upkeep.systems.settings import check_settings
 
-    known = {routine.name: routine for routine in (*discover(), *routines)}
+    known = {routine.name: routine for routine in routines}
     return [problem for system in systems.values() for problem in check_settings(system, known)]
 
 
