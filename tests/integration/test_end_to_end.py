@@ -1,4 +1,4 @@
-"""The whole product: a fresh lab, a real scheduler, the daily cadence over five systems, its report in a browser's reach."""
+"""The whole product: a fresh lab, a real scheduler, the daily cadence over five systems, and its report."""
 
 from __future__ import annotations
 

@@ -91,9 +91,7 @@ def story(
     if state:
         worst = max((f.severity for f in findings), key=lambda s: s.rank, default=Severity.OK)
         severity = Severity.CRITICAL if state == "failed" else worst
-        said.append(
-            ev.RoutineClosed(at=end, routine=routine, state=state, severity=severity, reason=reason, hint=hint)
-        )
+        said.append(ev.RoutineClosed(at=end, routine=routine, state=state, severity=severity, reason=reason, hint=hint))
     return said
 
 
@@ -191,7 +189,14 @@ def verification(system: str, ok: bool = True) -> list[ev.Event]:
         after=40,
         state="success" if ok else "failed",
         findings=() if ok else (damage,),
-        actions=[(Action(name="verify", subject=proof["id"], reason="newest"), "done", "61 files read", {"verification": proof})],
+        actions=[
+            (
+                Action(name="verify", subject=proof["id"], reason="newest"),
+                "done",
+                "61 files read",
+                {"verification": proof},
+            )
+        ],
     )
 
 
@@ -206,9 +211,7 @@ def service(system: str, **more: Any) -> list[ev.Event]:
             measure("response_time.p95", 44.0 * (n + 1) ** 2, "ms", endpoint),
             measure("endpoint.uptime", 100 - n / 3, "%", endpoint),
         ]
-    return story(
-        key("services.health", f"{system}/api"), "Service health", after=9, measurements=measurements, **more
-    )
+    return story(key("services.health", f"{system}/api"), "Service health", after=9, measurements=measurements, **more)
 
 
 def troubled_events() -> list[ev.Event]:
@@ -260,7 +263,12 @@ def troubled_events() -> list[ev.Event]:
         *verification("cardiology"),
         *service("cardiology"),
         *health("molecular"),
-        *story(died, "Backup", state=None, actions=[(Action(name="dump", subject="molecular/db", reason="daily"), "", "", {})]),
+        *story(
+            died,
+            "Backup",
+            state=None,
+            actions=[(Action(name="dump", subject="molecular/db", reason="daily"), "", "", {})],
+        ),
         *verification("molecular"),
         *service("molecular"),
         *story(key("database.health", "student/db"), "Database health", state="retry", reason="connection cut"),

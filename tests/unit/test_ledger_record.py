@@ -21,9 +21,7 @@ def opened(key: ev.RoutineKey = KEY) -> ev.RoutineOpened:
 def observed(severity: Severity, key: ev.RoutineKey = KEY) -> ev.Observed:
     found = Finding(check="sequence", subject="s", severity=severity, message="s is at 96 %")
     measured = Measurement(name="sequence.used_ratio", subject="s", value=0.96, unit="1")
-    return ev.Observed(
-        at=AT, routine=key, stage="judge", system="claims", measurements=(measured,), findings=(found,)
-    )
+    return ev.Observed(at=AT, routine=key, stage="judge", system="claims", measurements=(measured,), findings=(found,))
 
 
 def closed(state: str = "success", key: ev.RoutineKey = KEY, reason: str = "") -> ev.RoutineClosed:
