@@ -180,7 +180,7 @@ def verification(system: str, ok: bool = True) -> list[ev.Event]:
         "backup 20261121T060012Z-7f3a: 3342.dat.zst is not what its manifest says",
         observed="SHA-256 41d0…",
         limit="SHA-256 9bc2…",
-        hint="do not restore from it; run maintenance_daily with routines=[backup.postgres] and check the store's disks",
+        hint="do not restore from it; run maintenance_daily with routines=[backup.postgres] and check the disks",
     )
     return story(
         key("backup.verify", f"{system}/db"),
@@ -425,7 +425,7 @@ def hostile_events() -> list[ev.Event]:
                 run=run,
                 cause="failure",
                 subject=text,
-                system=target.split("/")[0],
+                system=target.split("/", maxsplit=1)[0],
                 rung=1,
                 message=text,
                 deliveries=(

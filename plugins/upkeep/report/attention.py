@@ -27,6 +27,8 @@ class Item(NamedTuple):
     since: human.Shown = human.Shown("")
     routine: tuple[str, str] | None = None
     """Routine and target whose section tells more."""
+    subject: str = ""
+    """The part of the target that it is about, where the message does not name it."""
 
 
 def items(record: RunRecord, extras: Extras) -> tuple[Item, ...]:
@@ -121,6 +123,7 @@ def _finding(routine: RoutineRecord, finding: Finding, extras: Extras) -> Item:
         finding.limit,
         _since(routine, finding, extras),
         (routine.key.routine, routine.key.target),
+        "" if finding.subject in finding.message else finding.subject,
     )
 
 

@@ -12,15 +12,16 @@ from upkeep.ledger.verdict import Verdict
 from upkeep.report import human
 from upkeep.report.attention import Item, needs_human
 
-_WORDS = {Severity.CRITICAL: "critical", Severity.UNKNOWN: "unknown", Severity.WARNING: "to look at"}
-
 
 class Headline(NamedTuple):
     """How a run went, in words."""
 
     severity: Severity
     text: str
-    detail: str
+    counts: tuple[tuple[Severity, str], ...]
+    """How many of each kind need a human, in words."""
+    scope: str
+    """How much was looked at."""
 
 
 def headline(record: RunRecord, verdict: Verdict, items: Sequence[Item]) -> Headline:
@@ -29,10 +30,17 @@ def headline(record: RunRecord, verdict: Verdict, items: Sequence[Item]) -> Head
     The verdict alone decides the run's state in Airflow. The headline may be worse, never better.
     """
     severity = worst((verdict.severity, *(item.severity for item in items)))
-    urgent = [item for item in items if needs_human(item)]
-    count = Counter(item.severity for item in urgent)
-    parts = [f"{count[s]} {word}" for s, word in _WORDS.items() if count[s]]
-    return Headline(severity, _text(severity, len(urgent), count), ", ".join([*parts, _scope(record)]))
+    count = Counter(item.severity for item in items if needs_human(item))
+    words = tuple(
+        (s, _counted(s, count[s])) for s in (Severity.CRITICAL, Severity.UNKNOWN, Severity.WARNING) if count[s]
+    )
+    if severity.rank <= Severity.INFO.rank and not any(routine.state == "success" for routine in record.routines):
+        return Headline(Severity.INFO, "Nothing was done: all of it was skipped", words, _scope(record))
+    return Headline(severity, _text(severity, count), words, _scope(record))
+
+
+def _counted(severity: Severity, count: int) -> str:
+    return human.plural(count, "warning") if severity is Severity.WARNING else f"{count:,} {severity}"
 
 
 def is_dry(record: RunRecord) -> bool:
@@ -40,7 +48,7 @@ def is_dry(record: RunRecord) -> bool:
     return bool(record.params.get("dry_run")) or any(routine.dry_run for routine in record.routines)
 
 
-def _text(severity: Severity, urgent: int, count: Counter[Severity]) -> str:
+def _text(severity: Severity, count: Counter[Severity]) -> str:
     match severity:
         case Severity.CRITICAL:
             needs = "needs" if count[severity] == 1 else "need"
@@ -48,8 +56,8 @@ def _text(severity: Severity, urgent: int, count: Counter[Severity]) -> str:
         case Severity.UNKNOWN:
             return f"Unknown: {human.plural(count[severity], 'thing')} could not be determined"
         case Severity.WARNING:
-            needs = "needs" if urgent == 1 else "need"
-            return f"Warning: {human.plural(urgent, 'thing')} {needs} a look"
+            needs = "needs" if count[severity] == 1 else "need"
+            return f"Warning: {human.plural(count[severity], 'thing')} {needs} a look"
         case _:
             return "All well: nothing needs a human"
 

@@ -63,7 +63,7 @@ def _basics(record: RunRecord, head: Headline, extras: Extras) -> Iterator[str]:
         start = f"{record.window_start.astimezone(UTC):%Y-%m-%d %H:%M}" if record.window_start else "unknown"
         yield f"- Window: {start} to {record.window_end.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
     yield f"- Status: {_completeness(record)}"
-    yield f"- Verdict: {escape(head.text)} ({escape(head.detail)})"
+    yield f"- Verdict: {escape(head.text)} ({escape(', '.join([*(word for _, word in head.counts), head.scope]))})"
     if is_dry(record):
         yield "- Dry run: nothing was changed"
     if extras.ledger_away:
@@ -124,7 +124,8 @@ def _issues(items: Iterable[Item]) -> Iterator[str]:
     for item in items:
         limits = f" (seen {item.observed}, limit {item.limit})" if item.limit else ""
         since = f"; {item.since.text}" if item.since.text else ""
-        yield f"- {item.severity}: {escape(item.place)}: {escape(item.message + limits + since)}"
+        place = " ".join(filter(None, (item.place, item.subject)))
+        yield f"- {item.severity}: {escape(place)}: {escape(item.message + limits + since)}"
         yield "  - Resolution: none by this run"
         yield f"  - Follow-up: {'Required' if needs_human(item) else 'Not Required'}"
 

@@ -14,7 +14,7 @@ from upkeep.report.extras import Extras
 from upkeep.report.sparkline import sparkline
 
 TILES = 12
-ROWS = 8
+ROWS = 6
 FOLD = 60
 
 

@@ -24,19 +24,25 @@ _ITEMS_SHOWN = 25
 _SYSTEMS_OPEN = 12
 
 
+class Delivery(NamedTuple):
+    """One way in which somebody was told, and what proves it."""
+
+    contact: str
+    way: str
+    proof: str
+    severity: Severity
+    detail: str
+
+
 class Told(NamedTuple):
-    """One delivery, or one escalation that told nobody."""
+    """One escalation and its deliveries."""
 
     at: human.Shown
     cause: str
     subject: str
     rung: int
     message: str
-    contact: str
-    way: str
-    proof: str
-    severity: Severity
-    detail: str
+    deliveries: tuple[Delivery, ...]
 
 
 def build(record: RunRecord, verdict: Verdict, extras: Extras) -> Report:
@@ -55,7 +61,7 @@ def build(record: RunRecord, verdict: Verdict, extras: Extras) -> Report:
         urgent_more=urgent[_ITEMS_SHOWN:],
         notes=[item for item in found if not needs_human(item)],
         anchors=sections.anchors(record),
-        told=told(record.escalations, extras),
+        told=[told(escalation, extras) for escalation in record.escalations],
         systems=systems,
         fine=_fine(systems),
         ledger_away=extras.ledger_away,
@@ -72,25 +78,20 @@ def _fine(systems: Sequence[sections.Section]) -> int:
     return good if len(systems) > _SYSTEMS_OPEN else 0
 
 
-def told(escalations: Sequence[Escalated], extras: Extras) -> tuple[Told, ...]:
+def told(escalation: Escalated, extras: Extras) -> Told:
     """Return who was told what, and what proves it; a channel without proof is unknown."""
-    return tuple(one for escalation in escalations for one in _told(escalation, extras))
-
-
-def _told(escalation: Escalated, extras: Extras) -> Sequence[Told]:
-    at = human.moment(escalation.at, extras.zone(escalation.system))
-    told = (at, escalation.cause, escalation.subject, escalation.rung, escalation.message)
-    if not escalation.deliveries:
-        return (Told(*told, "nobody", "", "stands in this report only", Severity.UNKNOWN, ""),)
     proofs = {
         True: ("delivered", Severity.OK),
         False: ("not delivered", Severity.CRITICAL),
         None: ("no proof", Severity.UNKNOWN),
     }
-    return [
-        Told(*told, d.contact, " ".join(filter(None, (d.channel, d.address))), *proofs[d.delivered], d.detail)
+    made = [
+        Delivery(d.contact, " ".join(filter(None, (d.channel, d.address))), *proofs[d.delivered], d.detail)
         for d in escalation.deliveries
     ]
+    nobody = Delivery("nobody", "", "stands in this report only", Severity.UNKNOWN, "")
+    at = human.moment(escalation.at, extras.zone(escalation.system))
+    return Told(at, escalation.cause, escalation.subject, escalation.rung, escalation.message, tuple(made) or (nobody,))
 
 
 def facts(record: RunRecord, extras: Extras) -> list[tuple[str, human.Shown]]:

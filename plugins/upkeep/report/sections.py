@@ -41,6 +41,8 @@ class Area(NamedTuple):
 
     name: str
     severity: Severity
+    word: str
+    """How the area is, in a word; empty when all is well."""
     parts: tuple[Part, ...]
     missing: tuple[Expected.Item, ...]
     skipped: tuple[Expected.Item, ...]
@@ -110,13 +112,17 @@ def _area_rank(name: str) -> tuple[int, str]:
 
 def _make_area(name: str, parts: list[Part], bare: list[Expected.Item], missing: set[Expected.Item]) -> Area:
     gone = tuple(item for item in bare if item in missing)
-    lost = [Severity.CRITICAL] if gone else []
+    left_out = tuple(item for item in bare if item.skip)
+    also = [*([Severity.CRITICAL] if gone else []), *([Severity.INFO] if left_out else [])]
+    severity = worst([*(part.severity for part in parts), *also])
+    skipped = bool(left_out) or any(part.status == "skipped" for part in parts)
     return Area(
         name=name,
-        severity=worst([*(part.severity for part in parts), *lost]),
+        severity=severity,
+        word="" if severity is Severity.OK else "skipped" if severity is Severity.INFO and skipped else severity.value,
         parts=tuple(parts),
         missing=gone,
-        skipped=tuple(item for item in bare if item.skip),
+        skipped=left_out,
     )
 
 
@@ -130,7 +136,7 @@ def status(routine: RoutineRecord) -> tuple[str, Severity]:
         case "retry":
             return "not repeated", worst((routine.severity, Severity.UNKNOWN))
         case "skipped":
-            return "skipped", routine.severity
+            return "skipped", worst((routine.severity, Severity.INFO))
         case _:
             return routine.severity.value, routine.severity
 
@@ -172,8 +178,8 @@ def _stored(routine: RoutineRecord, extras: Extras) -> tuple[human.Shown, ...]:
     said = [human.Shown(f"{human.plural(known.kept, 'backup')} on record, the newest of {newest.text}", newest.exact)]
     if known.proven_at:
         proven = human.moment(known.proven_at, zone)
-        whole = f"newest one read back and found whole: {known.proven_id}, {proven.text}"
+        whole = f"The newest one read back and found whole: {known.proven_id}, {proven.text}"
         said.append(human.Shown(whole, proven.exact))
     else:
-        said.append(human.Shown("none of them has been read back yet"))
+        said.append(human.Shown("None of them has been read back yet"))
     return tuple(said)

@@ -1,0 +1,1 @@
+"""The pages behind the views that the plugin adds to Airflow."""
