@@ -17,7 +17,7 @@ from tests.integration.mail_server import MailServer, settle
 
 DAG_ID = "late"
 DAG = '''
-"""A DAG that waits for a file, with the deadlines of the daily cadence, and one whose worker dies."""
+"""Three DAGs: one waits for a file and has the daily deadlines, one loses its worker, one maps a routine."""
 import time
 from datetime import datetime
 from pathlib import Path
@@ -25,7 +25,9 @@ from pathlib import Path
 from airflow.sdk import DAG, CronDataIntervalTimetable, Param, task
 
 from upkeep.core.cadence import Cadence
+from upkeep.core.errors import CriticalFindingError
 from upkeep.escalation import build_deadlines, routine_failed
+from upkeep.operators.base import RoutineOperator
 from upkeep.operators.report import VerdictOperator
 from upkeep.systems.index import read_index
 
@@ -64,6 +66,16 @@ with DAG("killed", schedule=None, params={"escalate": Param(True, type="boolean"
         os.kill(os.getpid(), 9)
 
     victim() >> VerdictOperator(task_id="verdict")
+
+class HealthOperator(RoutineOperator):
+    routine = "upkeep.routines.database.health"
+
+    def execute(self, context):
+        raise CriticalFindingError(f"{self.target_id} is gone", "bring it back")
+
+with DAG("mapped", schedule=None, params={"escalate": Param(True, type="boolean")},
+         default_args={"on_failure_callback": routine_failed}):
+    HealthOperator.partial(task_id="health").expand(target=[{"id": "shop/db"}, {"id": "shop/archive"}])
 '''
 SYSTEM = """
 name: shop
@@ -185,6 +197,17 @@ def test_a_failure_is_told_after_the_last_try_and_once(site: Site) -> None:
     assert [mail["To"] for mail in mails] == ["dba@shop.example"]
     assert "the disk of db1 is on fire" in mails[0].get_content()
     assert settle(lambda: [e["rung"] for e in site.escalations(run) if e["cause"] == "failure"] == [1])
+
+
+def test_every_target_of_a_mapped_routine_is_told_by_name(site: Site) -> None:
+    """Each failed instance of a mapped task tells of its own target, with the error's hint, to the routine's owner."""
+    before = len(site.mail.mails)
+    site.airflow.unpause("mapped")
+    run = site.airflow.trigger("mapped")
+    assert site.airflow.wait("mapped", run, 60) == "failed"
+    told = site.mail.wait(before + 2)[before:]
+    assert {str(sent["Subject"]).split(":")[0] for sent in told} == {"[CRITICAL] shop/db", "[CRITICAL] shop/archive"}
+    assert all("bring it back" in sent.get_content() for sent in told)
 
 
 def test_a_worker_that_dies_is_told_by_the_verdict(site: Site) -> None:

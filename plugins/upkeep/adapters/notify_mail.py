@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import smtplib
 import ssl
+from contextlib import closing
 from email.errors import HeaderParseError
 from email.headerregistry import Address
 from email.message import EmailMessage
@@ -35,10 +36,10 @@ def send(connection: Any, recipient: str, notice: Notice) -> str:
         raise NoChannel(f"no channel configured: connection {name} has no host")
     sender = _address(extra.get("from_email") or connection.login or "", f"extra `from_email` of connection {name}")
     mail = compose(notice, sender, _address(recipient, "the contact's address"))
-    client = None
     try:
-        client = _connect(connection, extra)
-        return _hand_over(client, sender, mail)
+        with closing(_connect(connection, extra)) as client:
+            _log_in(client, connection, extra)
+            return _hand_over(client, sender, mail)
     except TimeoutError:
         raise Hopeless(f"{name}: the mail server did not answer in {_timeout(extra):g} s", True) from None
     except smtplib.SMTPServerDisconnected as error:
@@ -54,9 +55,6 @@ def send(connection: Any, recipient: str, notice: Notice) -> str:
         raise Hopeless(f"{name}: no safe connection to the mail server ({_reason(error)})", True) from None
     except OSError as error:
         raise PassingTrouble(f"{name}: the mail server cannot be reached ({_reason(error)})", True) from None
-    finally:
-        if client is not None:
-            client.close()
 
 
 def compose(notice: Notice, sender: Address, recipient: Address) -> EmailMessage:
@@ -81,19 +79,24 @@ def as_bytes(mail: EmailMessage) -> bytes:
 
 
 def _connect(connection: Any, extra: dict[str, Any]) -> smtplib.SMTP:
-    tls = None if extra.get("ssl_context") == "none" else ssl.create_default_context()
-    tls = tls or ssl._create_unverified_context()  # noqa: S323 - asked for, with the provider's own word
     timeout, host, port = _timeout(extra), connection.host, connection.port
-    if not extra.get("disable_ssl", False):
-        client: smtplib.SMTP = smtplib.SMTP_SSL(host, port or 465, timeout=timeout, context=tls)
-    else:
-        client = smtplib.SMTP(host, port or 587, timeout=timeout)
-        if not extra.get("disable_tls", False):
-            client.starttls(context=tls)
+    if extra.get("disable_ssl", False):
+        return smtplib.SMTP(host, port or 587, timeout=timeout)
+    return smtplib.SMTP_SSL(host, port or 465, timeout=timeout, context=_tls(extra))
+
+
+def _log_in(client: smtplib.SMTP, connection: Any, extra: dict[str, Any]) -> None:
+    if extra.get("disable_ssl", False) and not extra.get("disable_tls", False):
+        client.starttls(context=_tls(extra))
     client.ehlo_or_helo_if_needed()
     if connection.login and connection.password:
         client.login(connection.login, connection.password)
-    return client
+
+
+def _tls(extra: dict[str, Any]) -> ssl.SSLContext:
+    if extra.get("ssl_context") == "none":
+        return ssl._create_unverified_context()  # noqa: S323 - asked for, with the provider's own word
+    return ssl.create_default_context()
 
 
 def _hand_over(client: smtplib.SMTP, sender: Address, mail: EmailMessage) -> str:
