@@ -17,7 +17,7 @@ with pages as (
       left join pg_class as t on t.oid = c.reltoastrelid
       left join pages as p on p.oid = c.oid
      where c.relkind in ('r', 'm') and c.relpersistence <> 't'
-       and (n.nspname not in ('pg_catalog', 'information_schema') or c.relname = 'pg_largeobject')
+       and (n.nspname not in ('pg_catalog', 'information_schema') or c.relname = 'pg_largeobject' and c.relpages > 0)
      order by greatest((c.relpages + coalesce(t.relpages, 0) + coalesce(p.indexes, 0))::float8 * 8192,
                        pg_stat_get_live_tuples(c.oid) * 64.0) desc, c.oid
      limit %(top)s * 4
