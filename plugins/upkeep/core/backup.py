@@ -1,0 +1,332 @@
+"""What a backup is: its manifest, and what a routine needs of whoever makes, lists and reads backups.
+
+A backup exists only when its manifest is in the store, whole. Layout, below the store's own prefix:
+`<system>/<target>/<backup id>/<files>` and `manifest.json`, which is written last. See docs/decisions/0003.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta
+from typing import Any, Literal, Protocol
+
+import pydantic
+from pydantic import Field
+
+from upkeep.core.errors import DamagedError
+from upkeep.core.model import Model
+from upkeep.core.system import StoreRef
+
+FORMAT: Literal["upkeep-backup/1"] = "upkeep-backup/1"
+FINGERPRINT = "upkeep-rows/1"
+MANIFEST, MARKER, GLOBALS, TOC = "manifest.json", "started.json", "globals.sql", "toc.dat"
+ID_PATTERN = r"^\d{8}T\d{6}Z-[0-9a-f]{8}$"
+
+
+class Database(Model):
+    """The database to back up: an Airflow connection, and a database when it is not the connection's own."""
+
+    conn_id: str
+    database: str | None = None
+
+
+class Place(Model):
+    """Where the backups of one target lie."""
+
+    store: StoreRef
+    target: str = Field(pattern=r"^[a-z][a-z0-9_-]*/[a-z][a-z0-9_-]*$")
+
+
+class Source(Model):
+    """What the backup is a backup of, as the server said in the snapshot."""
+
+    system_identifier: str | None = Field(None, description="of the cluster; None when the role may not ask")
+    version: str
+    version_num: int
+    database: str
+    in_recovery: bool
+    lsn: str | None
+    snapshot_time: datetime
+    encoding: str
+    lc_collate: str
+    lc_ctype: str
+    collation_version: str | None
+    collation_version_now: str | None
+    size_bytes: int
+    extensions: dict[str, str]
+
+
+class FileEntry(Model):
+    """One stored file."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]*$")
+    size: int = Field(ge=0)
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+
+class TableProof(Model):
+    """Row count and content hash of one table in the snapshot.
+
+    `hash` is a sum over the rows, as decimal text: it does not depend on their order, and the hash of a partitioned
+    table (`root`) is the sum of its leaves'. `writes` counts rows written since the server's statistics were reset.
+    """
+
+    oid: int
+    name: tuple[str, str]
+    root: tuple[str, str] | None = None
+    rows: int
+    hash: str = Field(pattern=r"^-?\d+$")
+    bytes: int
+    writes: int = 0
+
+
+class SequenceValue(Model):
+    """Where a sequence stands, as the archive sets it. `name` is quoted and qualified like in SQL."""
+
+    name: str
+    last_value: int
+    is_called: bool
+
+
+class LargeObjects(Model):
+    """Count, bytes and content hash of all large objects in the snapshot."""
+
+    count: int = 0
+    bytes: int = 0
+    hash: str = "0"
+
+
+class Manifest(Model):
+    """Everything there is to know of one backup."""
+
+    format: Literal["upkeep-backup/1"] = FORMAT
+    fingerprint: str = FINGERPRINT
+    id: str = Field(pattern=ID_PATTERN)
+    target: str
+    run_id: str
+    started: datetime
+    finished: datetime
+    source: Source
+    tools: dict[str, str]
+    settings: dict[str, Any]
+    files: tuple[FileEntry, ...]
+    tables: tuple[TableProof, ...]
+    sequences: tuple[SequenceValue, ...]
+    large_objects: LargeObjects
+    roles: str = Field("", description="why the roles are not beside the backup; empty when they are")
+    seconds: dict[str, float] = {}
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all stored files."""
+        return sum(f.size for f in self.files)
+
+    @property
+    def rows(self) -> int:
+        """Rows of all tables."""
+        return sum(t.rows for t in self.tables)
+
+    @property
+    def writes(self) -> int:
+        """Rows written to these tables since the server's statistics were reset."""
+        return sum(t.writes for t in self.tables)
+
+    @property
+    def content_sha256(self) -> str:
+        """One hash over the proofs of all tables, sequences and large objects: equal means equal content."""
+        seen = [
+            sorted((*t.name, t.rows, t.hash) for t in self.tables),
+            sorted((s.name, s.last_value, s.is_called) for s in self.sequences),
+            self.large_objects.model_dump(),
+        ]
+        return hashlib.sha256(_canonical(seen)).hexdigest()
+
+    @property
+    def sha256(self) -> str:
+        """The hash that is written around this manifest."""
+        return hashlib.sha256(_canonical(self.model_dump(mode="json"))).hexdigest()
+
+
+def encode(manifest: Manifest) -> bytes:
+    """Return the bytes of `manifest.json`: canonical JSON with the hash of the manifest around it."""
+    return _canonical({"manifest": manifest.model_dump(mode="json"), "sha256": manifest.sha256}) + b"\n"
+
+
+def decode(data: bytes, place: str) -> Manifest:
+    """Read `manifest.json`. Any altered byte is noticed: in the content by the hash, elsewhere by the spelling.
+
+    :raises DamagedError: it is not what `encode` wrote.
+    """
+    hint = "the backup cannot be relied on; look at who or what wrote to the store, and make a new backup"
+    try:
+        outer = json.loads(data)
+        if _canonical(outer) + b"\n" != data:
+            raise ValueError("not in canonical form")
+        seen = hashlib.sha256(_canonical(outer["manifest"])).hexdigest()
+        if set(outer) != {"manifest", "sha256"} or outer["sha256"] != seen:
+            raise ValueError(f"its SHA-256 is {seen}, expected {str(outer['sha256'])[:64]}")
+        return Manifest.model_validate(outer["manifest"])
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        raise DamagedError(f"{place}: {'.'.join(map(str, first['loc']))}: {first['msg']}", hint) from None
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise DamagedError(f"{place} is damaged: {error}", hint) from None
+
+
+def _canonical(value: Any) -> bytes:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode()
+
+
+class Difference(Model):
+    """A table whose rows are not those of the proof."""
+
+    name: tuple[str, str]
+    expected: str
+    seen: str
+
+
+def differences(expected: Iterable[TableProof], seen: Iterable[TableProof]) -> tuple[Difference, ...]:
+    """Compare proofs, leaf by leaf, and where leaves differ by their partitioned table.
+
+    A restore may put a row into another leaf (hash partitions on types whose hash is not portable); the partitioned
+    table as a whole must still hold the same rows.
+    """
+    left, right = ({p.name: p for p in proofs} for proofs in (expected, seen))
+    differing = sorted(n for n in left.keys() | right.keys() if _told(left.get(n)) != _told(right.get(n)))
+    roots = {p.root for n in differing for p in (left.get(n), right.get(n)) if p and p.root}
+    moved = {root for root in roots if _summed(left.values(), root) == _summed(right.values(), root)}
+    return tuple(
+        Difference(name=n, expected=_told(left.get(n)), seen=_told(right.get(n)))
+        for n in differing
+        if not any(p is not None and p.root in moved for p in (left.get(n), right.get(n)))
+    )
+
+
+def _told(proof: TableProof | None) -> str:
+    return f"{proof.rows} rows, hash {proof.hash}" if proof else "no such table"
+
+
+def _summed(proofs: Iterable[TableProof], root: tuple[str, str]) -> tuple[int, int]:
+    leaves = [p for p in proofs if p.root == root]
+    return sum(p.rows for p in leaves), sum(int(p.hash) for p in leaves)
+
+
+class Options(Model):
+    """How to make a backup. Times are in seconds."""
+
+    jobs: int = 2
+    fingerprint_jobs: int = 1
+    upload_jobs: int = 2
+    compression_level: int = 3
+    lock_timeout: float = 60.0
+    programs: str = Field("", description="folder with pg_dump; default: UPKEEP_PG_BIN, then PATH, then usual places")
+    expected_bytes: int = Field(0, ge=0, description="space that staging must have before the dump starts")
+
+
+class Progress(Model):
+    """How far a backup or a check has come."""
+
+    phase: Literal["dump", "upload", "read", "decode"]
+    done: int
+    total: int
+    proved: int = 0
+    bytes_done: int
+    bytes_total: int
+    stored_bytes: int = 0
+    seconds: float
+
+
+class Stored(Model):
+    """What lies in the store under one backup id; without a manifest it is no backup but a leftover."""
+
+    id: str
+    complete: bool
+    objects: int
+    size_bytes: int
+    modified: datetime
+
+
+class Kept(Model):
+    """A finished backup."""
+
+    manifest: Manifest
+    location: str
+    manifest_sha256: str
+
+
+class Leftover(Model):
+    """What a try that did not finish left behind: objects, an unfinished upload, a staging folder."""
+
+    kind: Literal["objects", "upload", "staging"]
+    name: str
+    bytes: int = 0
+    reason: str
+
+
+class Fault(Model):
+    """One thing that is wrong with a stored backup. `check`: `integrity`, `manifest` or `decode`."""
+
+    check: Literal["integrity", "manifest", "decode"]
+    subject: str
+    message: str
+    observed: str = ""
+    expected: str = ""
+
+
+class Check(Model):
+    """What re-reading a stored backup showed."""
+
+    id: str
+    faults: tuple[Fault, ...]
+    files: int
+    bytes: int
+    rows: int
+    tables: int
+    decoded: bool
+    seconds: float
+
+    @property
+    def ok(self) -> bool:
+        """Whether every byte was as the manifest says and, when it was decoded, every row was there."""
+        return not self.faults
+
+
+Say = Callable[[Progress], None]
+
+
+class Archiver(Protocol):
+    """Makes, lists, reads and sweeps backups; see `adapters.archive`. Every method raises `UpkeepError`s."""
+
+    def source(self, database: Database) -> Source:
+        """Ask the server who it is; the snapshot time is that of asking."""
+        ...
+
+    def stored(self, place: Place) -> tuple[Stored, ...]:
+        """List what the store holds for a target, newest first, leftovers included."""
+        ...
+
+    def manifest(self, place: Place, backup_id: str) -> Manifest:
+        """Read a manifest. :raises DamagedError: it is missing or altered."""
+        ...
+
+    def free_bytes(self) -> int:
+        """Return the free space of the scratch folder."""
+        ...
+
+    def leftovers(self, place: Place, run_id: str, patience: timedelta) -> tuple[Leftover, ...]:
+        """List what tries that nobody works on any more have left behind."""
+        ...
+
+    def sweep(self, place: Place, run_id: str, patience: timedelta) -> tuple[Leftover, ...]:
+        """Remove the leftovers and return them. A backup with a manifest, or one being made, is never touched."""
+        ...
+
+    def backup(self, database: Database, place: Place, options: Options, run_id: str, say: Say) -> Kept:
+        """Make a backup."""
+        ...
+
+    def check(self, place: Place, backup_id: str, decode: bool, programs: str, say: Say) -> Check:
+        """Re-read a stored backup from its store."""
+        ...

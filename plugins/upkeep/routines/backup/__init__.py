@@ -1,0 +1,1 @@
+"""Routines about backups."""
