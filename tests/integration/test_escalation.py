@@ -22,6 +22,7 @@ from upkeep.adapters.notify import Notifier
 from upkeep.core.errors import ConfigurationError, CriticalFindingError
 from upkeep.core.model import Finding, Severity
 from upkeep.escalation.desk import Desk
+from upkeep.escalation.duties import duty_of
 from upkeep.escalation.failure import tell_failed
 from upkeep.escalation.late import LateRun, tell_late
 from upkeep.ledger import events as ev
@@ -30,6 +31,7 @@ from upkeep.ledger.spool import Spool
 from upkeep.ledger.store import Ledger
 from upkeep.operators.base import RoutineOperator
 from upkeep.operators.report import VerdictOperator
+from upkeep.systems.load import load_all
 
 AT = datetime(2026, 3, 1, 1, tzinfo=UTC)
 RUN = ev.RunKey(dag_id="maintenance_daily", run_id="scheduled__2026-03-01T01:00:00+00:00")
@@ -336,3 +338,13 @@ def test_callbacks_do_not_raise_when_nothing_works(tmp_path: Path, monkeypatch: 
     run = {"dag_id": "d", "dag_run_id": "r", "run_type": "scheduled"}
     said = asyncio.run(escalation.deadline_missed({"dag_run": run}, cadence="daily", rung=1, after_seconds=1))
     assert isinstance(said, str)
+
+
+def test_duties_are_what_the_whole_file_says() -> None:
+    """Reading contacts and ladder alone gives, for every sample system, what reading the whole file gives."""
+    folder = Path(__file__).parents[2] / "include" / "systems"
+    systems = load_all(folder, environ=None).systems
+    assert systems
+    for name, system in systems.items():
+        duty = duty_of(name, folder)
+        assert (duty.contacts, duty.ladder) == (system.contacts, system.ladder)

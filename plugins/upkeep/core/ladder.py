@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 from upkeep.core.cadence import Cadence, RunType
 from upkeep.core.model import Model
-from upkeep.core.system import Contact, Ladder, Role, System
+from upkeep.core.system import Contact, Ladder, Role
 
 
 class Duty(Model):
@@ -19,11 +19,6 @@ class Duty(Model):
     system: str
     contacts: dict[str, Role]
     ladder: Ladder = Ladder()
-
-    @classmethod
-    def of(cls, system: System) -> Duty:
-        """Take it from a whole system."""
-        return cls(system=system.name, contacts=system.contacts, ladder=system.ladder)
 
 
 class Call(Model):

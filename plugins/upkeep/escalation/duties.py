@@ -3,30 +3,39 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import Any
 
 import pydantic
 
-from upkeep.core.errors import ConfigurationError, UpkeepError
+from upkeep.core.errors import UpkeepError
 from upkeep.core.ladder import Duty
 from upkeep.core.system import Ladder, Role
 from upkeep.ledger.record import RunRecord
-from upkeep.systems.load import load_system
 from upkeep.systems.problem import SourceError
 from upkeep.systems.source import parse, read_text, systems_dir
 
 log = logging.getLogger(__name__)
 
 
-def duty_of(system: str) -> Duty:
-    """Return contacts and ladder of a system; those that can be read, when its file is bad.
+def duty_of(system: str, folder: Path | None = None) -> Duty:
+    """Return contacts and ladder of a system, as far as they can be read.
 
-    Environment variables in paths are left alone: the triggerer need not have the worker's environment.
+    Not `load_system`: a wrong target must not hide the contacts, nor an environment variable that only workers have.
     """
     try:
-        return Duty.of(load_system(system, environ=None))
-    except ConfigurationError:
-        return _of_bad_file(system)
+        data, _ = parse(read_text((folder or systems_dir()) / f"{system}.yaml"))
+    except SourceError as error:
+        log.error("escalation: %s.yaml cannot be read: %s", system, error)
+        data = None
+    data = data if isinstance(data, dict) else {}
+    contacts = data.get("contacts")
+    roles = {
+        str(name): role
+        for name, value in (contacts.items() if isinstance(contacts, dict) else ())
+        if (role := _valid(Role, value)) is not None
+    }
+    return Duty(system=system, contacts=roles, ladder=_valid(Ladder, data.get("ladder")) or Ladder())
 
 
 def owners_of_routines(record: RunRecord) -> dict[str, str]:
@@ -39,21 +48,6 @@ def owners_of_routines(record: RunRecord) -> dict[str, str]:
     except UpkeepError as error:
         log.warning("escalation: the roles of some routines are not known: %s", error)
         return seen
-
-
-def _of_bad_file(system: str) -> Duty:
-    try:
-        data, _ = parse(read_text(systems_dir() / f"{system}.yaml"))
-    except SourceError:
-        data = None
-    data = data if isinstance(data, dict) else {}
-    contacts = data.get("contacts")
-    roles = {
-        str(name): role
-        for name, value in (contacts.items() if isinstance(contacts, dict) else ())
-        if (role := _valid(Role, value)) is not None
-    }
-    return Duty(system=system, contacts=roles, ladder=_valid(Ladder, data.get("ladder")) or Ladder())
 
 
 def _valid[M: pydantic.BaseModel](model: type[M], value: Any) -> M | None:
