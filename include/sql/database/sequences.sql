@@ -22,7 +22,8 @@ with filled as (
      group by f.sequence
 ), sequence as (
     select n.nspname, c.relname, s.seqincrement > 0 as upwards, s.seqstart::float8 as first,
-           case when s.seqincrement > 0 then least(s.seqmax, w.most) else greatest(s.seqmin, -w.most - 1) end::float8 as last,
+           case when s.seqincrement > 0 then least(s.seqmax, w.most)
+                else greatest(s.seqmin, -w.most - 1) end::float8 as last,
            has_sequence_privilege(c.oid, 'select,usage') as visible,
            case when has_sequence_privilege(c.oid, 'select,usage')
                 then pg_sequence_last_value(c.oid)::float8 end as value

@@ -1,7 +1,7 @@
 -- Client sessions of this database that are active, or idle in a transaction, for longer than a limit; the longest
--- first, at most `top` of each kind; queries of
--- applications that begin with one of `expected` may take their time. `total` counts all of the kind; `seconds` is the time in the present state;
--- `holds` tells whether an idle one keeps rows from being vacuumed (it has a snapshot or a transaction id).
+-- first, at most `top` of each kind. Queries of applications whose names begin with one of `expected` may take their
+-- time. `total` counts all of the kind; `seconds` is the time in the present state; `holds` tells whether an idle one
+-- keeps rows from being vacuumed (it has a snapshot or a transaction id).
 with session as (
     select case when state = 'active' then 'query' else 'idle' end as kind,
            pid, usename as role, application_name as application, state, query,

@@ -28,7 +28,8 @@ with pages as (
        and database = (select oid from pg_database where datname = current_database())
 )
 select format('%%I.%%I', nspname, relname) as name, total,
-       coalesce(case when oid in (select relation from busy) then estimate else pg_total_relation_size(oid) end, 0) as bytes
+       coalesce(case when oid in (select relation from busy) then estimate
+                     else pg_total_relation_size(oid) end, 0) as bytes
   from candidate
  order by bytes desc, name
  limit %(top)s

@@ -28,6 +28,7 @@ _PINNED = {
     "max_parallel_workers_per_gather": "0",
 }
 # libpq gives no SQLSTATE for a refused connection, only words; a server in another language ends as TransientError.
+# A host name that is not known is no configuration error either: names of containers go when they stop.
 _WRONG_CONFIGURATION = {
     "password authentication failed": "correct login and password of the Airflow connection",
     "no password supplied": "put a password into the Airflow connection",
@@ -36,7 +37,6 @@ _WRONG_CONFIGURATION = {
     "is not permitted to log in": "give the role the LOGIN attribute, or name another role",
     "permission denied for database": "GRANT CONNECT ON DATABASE ... TO the role of the connection",
     "not currently accepting connections": "the database has datallowconn = false: name another database",
-    "could not translate host name": "correct the host of the Airflow connection",
     "server does not support ssl": "set sslmode of the connection to prefer, or switch on SSL at the server",
     "certificate": "check sslmode, sslrootcert and the server's certificate",
 }
