@@ -9,6 +9,13 @@ from typing import Any
 
 from airflow.plugins_manager import AirflowPlugin
 
+# A sheet with a tick, drawn here: an icon from elsewhere would be a request to elsewhere.
+_ICON = (
+    "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 24 24' fill='none' stroke='{ink}'"
+    " stroke-width='2' stroke-linecap='round' stroke-linejoin='round'%3E%3Cpath d='M6 2h9l5 5v15H6z'/%3E"
+    "%3Cpath d='M9 14l3 3 5-6'/%3E%3C/svg%3E"
+)
+
 
 class LazyApp:
     """An ASGI app that imports what it needs with its first request."""
@@ -37,13 +44,17 @@ class UpkeepPlugin(AirflowPlugin):
             "name": "Maintenance",
             "href": "upkeep/",
             "destination": "nav",
-            "category": "browse",
+            "nav_top_level": True,
+            "icon": _ICON.format(ink="%2352525b"),
+            "icon_dark_mode": _ICON.format(ink="%23d4d4d8"),
             "url_route": "maintenance",
         },
         {
             "name": "Report",
             "href": "upkeep/report?dag_id={DAG_ID}&run_id={RUN_ID}",
             "destination": "dag_run",
+            "icon": _ICON.format(ink="%2352525b"),
+            "icon_dark_mode": _ICON.format(ink="%23d4d4d8"),
             "url_route": "maintenance-report",
         },
     ]

@@ -15,7 +15,8 @@ from upkeep.report.extras import Extras
 from upkeep.report.headline import Headline, is_dry
 from upkeep.report.sections import status
 
-_MARKUP = re.compile(r"([\\`*\[\]<>|~&#])|(?<![^\W_])_|_(?![^\W_])|(?<=:)//|(?<=\bwww)\.")
+# Underscores inside a word are plain text in Markdown, and a log full of `\_` is hard to read.
+_MARKUP = re.compile(r"[\\`*\[\]<>|~&#!]|(?<!\w)_++|_++(?!\w)|(?<=:)//|(?<=\bwww)\.")
 # Which measurements answer the template's questions, by the beginning of their name, in percent or as a ratio.
 _STATUS = (
     ("CPU Usage", ("cpu",)),
@@ -31,7 +32,7 @@ def escape(value: Any) -> str:
     >>> escape("a*b* <script> [x](http://y) snake_case _it_")
     'a\\\\*b\\\\* &lt;script&gt; \\\\[x\\\\](http:&#47;&#47;y) snake_case \\\\_it\\\\_'
     """
-    return _MARKUP.sub(lambda match: _ENTITIES.get(match[0]) or "\\" + match[0], human.one_line(value))
+    return _MARKUP.sub(lambda match: _ENTITIES.get(match[0]) or re.sub("(.)", r"\\\1", match[0]), human.one_line(value))
 
 
 _ENTITIES = {"<": "&lt;", ">": "&gt;", "&": "&amp;", "//": "&#47;&#47;", ".": "&#46;"}

@@ -1,8 +1,8 @@
 """The FastAPI app below `/upkeep`: the list of runs, one report, its maintenance log.
 
 Airflow does not authenticate the apps of plugins. Every route here demands a user who may see plugins and who may read
-the runs of the DAG in question. The handlers are plain functions: FastAPI runs them in threads, so a ledger that is slow
-to answer holds up nobody else.
+the runs of the DAG in question. The handlers are plain functions: FastAPI runs them in threads, so a ledger that is
+slow to answer holds up nobody else.
 """
 
 from __future__ import annotations
@@ -114,8 +114,8 @@ async def _secured(request: Request, call_next: Any) -> Response:
 def _away(request: Request, error: Exception) -> HTMLResponse:
     text = f"It could not be asked: {human.one_line(error)}"
     hint = (
-        "Check the connection upkeep_ledger and its PostgreSQL. Nothing is lost: results wait on the workers until it is"
-        " back. Reports also lie below UPKEEP_HOME/reports on the worker that ran the task `report`."
+        "Check the connection upkeep_ledger and its PostgreSQL. Nothing is lost: results wait on the workers until it"
+        " is back. Reports also lie below UPKEEP_HOME/reports on the worker that ran the task `report`."
     )
     return HTMLResponse(pages.problem("The ledger is away", text, hint), 503)
 

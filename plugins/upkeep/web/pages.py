@@ -37,12 +37,12 @@ def _query(dag_id: str, run_id: str) -> str:
 
 
 def _line(run: RunLine) -> dict[str, object]:
-    known = run.verdict in set(Severity)
+    known = next((severity for severity in Severity if severity == run.verdict), None)
     took = (run.closed_at - run.opened_at).total_seconds() if run.closed_at else None
     return {
         "run": run,
-        "severity": Severity(run.verdict) if known else Severity.UNKNOWN,
-        "word": run.verdict if known else "no verdict yet",
+        "severity": known or Severity.UNKNOWN,
+        "word": known.value if known else "no verdict yet",
         "query": _query(run.dag_id, run.run_id),
         "began": human.moment(run.opened_at, UTC),
         "window": human.moment(run.window_end, UTC),
