@@ -166,7 +166,8 @@ def _tell(outcome: dict[str, Any], state: str) -> None:
     order = {severity: rank for rank, severity in enumerate((*TROUBLE, "info", "ok"))}
     for finding in sorted(outcome["findings"], key=lambda f: (order[f["severity"]], f["target"], f["check"])):
         if finding["severity"] in TROUBLE:
-            print(f"  {finding['severity']:8} {finding['target']:18} {finding['message']}")
+            message = finding["message"].replace("\n", "\n" + " " * 30)
+            print(f"  {finding['severity']:8} {finding['target']:18} {message}")
             print(f"  {'':27} -> {finding['hint']}")
     print()
 

@@ -10,6 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from upkeep.core.backup import Archiver
 from upkeep.core.cadence import Window
 from upkeep.core.http import NoReply, Reply, Request
 from upkeep.core.system import System, Target
@@ -108,7 +109,7 @@ class Tools:
     postgres: Callable[..., AbstractContextManager[Server]]
     sqlite: Callable[..., AbstractContextManager[SqliteFile]]
     http: Callable[..., AbstractContextManager[Http]]
-    archive: Any
+    archive: Archiver
     history: History
     now: Callable[[], datetime]
     log: logging.Logger
