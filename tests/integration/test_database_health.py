@@ -130,6 +130,17 @@ def test_idle_in_transaction(pg: PostgresServer, bench: Bench):
         assert found(bench.run(idle_in_transaction=NOW), "idle_in_transaction").severity is Severity.INFO
 
 
+def test_a_running_dump_is_expected(pg: PostgresServer, bench: Bench):
+    """A dump keeps its snapshot for as long as it takes; health and backup may run at the same time."""
+    with sessions(pg, 1, application_name="upkeep backup") as [dump], sessions(pg, 1) as [other]:
+        for session in (dump, other):
+            session.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+            session.execute("SELECT count(*) FROM claim")
+        until(lambda: bench.run(idle_in_transaction=NOW).findings, "idling")
+        idle = found(bench.run(idle_in_transaction=NOW), "idle_in_transaction")
+    assert "more of this role" not in idle.message and "upkeep" not in idle.message
+
+
 def test_long_query(pg: PostgresServer, bench: Bench):
     """A statement that runs too long is found, unless its application is expected to take its time."""
     with sessions(pg, 2, application_name="web") as (one, other), sessions(pg, 1, application_name="pg_dump") as [dump]:

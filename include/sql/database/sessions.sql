@@ -1,7 +1,7 @@
 -- Client sessions of this database that are active, or idle in a transaction, for longer than a limit; the longest
--- first, at most `top` of each kind. Queries of applications whose names begin with one of `expected` may take their
--- time. `total` counts all of the kind; `seconds` is the time in the present state; `holds` tells whether an idle one
--- keeps rows from being vacuumed (it has a snapshot or a transaction id).
+-- first, at most `top` of each kind. Applications whose names begin with one of `expected` (a running dump holds its
+-- snapshot) may take their time. `total` counts all of the kind; `seconds` is the time in the present state; `holds`
+-- tells whether an idle one keeps rows from being vacuumed (it has a snapshot or a transaction id).
 with session as (
     select case when state = 'active' then 'query' else 'idle' end as kind,
            pid, usename as role, application_name as application, state, query,
@@ -18,8 +18,7 @@ with session as (
            row_number() over (partition by kind order by seconds desc) as place
       from session
      where seconds > case when kind = 'query' then %(query_seconds)s::float8 else %(idle_seconds)s::float8 end
-       and not (kind = 'query'
-                and exists (select from unnest(%(expected)s::text[]) as e where starts_with(application, e)))
+       and not exists (select from unnest(%(expected)s::text[]) as e where starts_with(application, e))
 )
 select kind, pid, role, application, state, query, seconds, holds, xmin_age, wait_event_type, wait_event, total
   from late

@@ -37,7 +37,7 @@ class Settings(RoutineSettings):
     )
     expected_applications: tuple[str, ...] = Field(
         ("pg_dump", "pg_restore", "pg_basebackup", "upkeep"),
-        description="beginnings of application names whose statements may run for long",
+        description="beginnings of application names that may take their time: a dump keeps its transaction open",
     )
     idle_in_transaction: Threshold = Field(
         Threshold(warning=300, critical=3600),
