@@ -87,7 +87,7 @@ def test_the_contacts_of_critical_work_were_told(site: Site):
 
 def test_the_report_is_one_click_away_and_not_public(site: Site):
     """The page is served inside Airflow, to people who are logged in."""
-    address = f"{site.airflow.url}/upkeep/runs/{DAILY}/{urllib.request.quote(site.run_id)}"
+    address = f"{site.airflow.url}/upkeep/report?dag_id={DAILY}&run_id={urllib.request.quote(site.run_id)}"
     request = urllib.request.Request(address, headers={"Authorization": f"Bearer {site.airflow.token}"})
     page = urllib.request.urlopen(request).read().decode()
     assert "campus/web" in page

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote
 
@@ -86,17 +85,16 @@ def open_hasty_desk(run: ev.RunKey) -> Iterator[Desk]:
 
 
 def links(run: ev.RunKey, log_url: str = "") -> dict[str, str]:
-    """Return where to look: the run in the UI when `[api] base_url` is set, and the report."""
-    base = _base_url()
-    shown = {"Log": log_url, "Open": f"{base}/dags/{quote(run.dag_id)}/runs/{quote(run.run_id)}"} if base else {}
-    return shown | {"Report (once the run has ended)": str(report_path(run))}
-
-
-def report_path(run: ev.RunKey) -> Path:
-    """Return where the report of a run lies on the worker, or will lie."""
-    from upkeep.operators.report import _file_name
-
-    return wiring.home() / "reports" / run.dag_id / f"{_file_name(run.run_id)}.html"
+    """Return where to look: log, run and report in the UI when `[api] base_url` is set, else the report's file."""
+    base, dag_id, run_id = _base_url(), quote(run.dag_id, safe=""), quote(run.run_id, safe="")
+    report = "Report (once the run has ended)"
+    if not base:
+        return {report: str(wiring.report_path(run, "html"))}
+    return {
+        "Log": log_url,
+        "Open": f"{base}/dags/{dag_id}/runs/{run_id}",
+        report: f"{base}/upkeep/report?dag_id={dag_id}&run_id={run_id}",
+    }
 
 
 def redact(text: str) -> str:

@@ -47,12 +47,8 @@ class ReportOperator(_LastOperator):
             kept = ledger.write(ReportKept(at=wiring.now(), run=run.key, html=made.html, markdown=made.markdown))
             if kept:
                 ledger.prune(MEASUREMENT_DAYS, REPORT_DAYS)
-        folder = wiring.home() / "reports" / run.key.dag_id
-        paths = {
-            "html": folder / f"{_file_name(run.key.run_id)}.html",
-            "markdown": folder / f"{_file_name(run.key.run_id)}.md",
-        }
-        folder.mkdir(parents=True, exist_ok=True)
+        paths = {shape: wiring.report_path(run.key, suffix) for shape, suffix in (("html", "html"), ("markdown", "md"))}
+        paths["html"].parent.mkdir(parents=True, exist_ok=True)
         paths["html"].write_text(made.html, encoding="utf-8")
         paths["markdown"].write_text(made.markdown, encoding="utf-8")
         self.log.info("report: %s", paths["html"])
@@ -87,8 +83,3 @@ class VerdictOperator(_LastOperator):
                 f"the run is critical: {'; '.join(verdict.reasons)}", "open the run's report for what to do"
             )
         return verdict.severity.value
-
-
-def _file_name(run_id: str) -> str:
-    """Return a run id as a file name: every character that is not plain becomes an underscore."""
-    return "".join(c if c.isalnum() or c in "-_." else "_" for c in run_id)

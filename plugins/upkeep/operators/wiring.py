@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from upkeep.core.errors import ConfigurationError, UnsafeError
 from upkeep.core.job import History, Tools
+from upkeep.ledger.events import RunKey
 from upkeep.ledger.spool import Spool
 from upkeep.ledger.store import Ledger
 
@@ -70,6 +71,12 @@ def home() -> Path:
     """Return the folder for what must survive a restart of a worker (`UPKEEP_HOME`, else below AIRFLOW_HOME)."""
     airflow_home = os.environ.get("AIRFLOW_HOME") or str(Path.home() / "airflow")
     return Path(os.environ.get("UPKEEP_HOME") or Path(airflow_home) / "upkeep")
+
+
+def report_path(run: RunKey, suffix: str) -> Path:
+    """Return where the report of a run lies as a file; every character of its id that is not plain is replaced."""
+    name = "".join(c if c.isalnum() or c in "-_." else "_" for c in run.run_id)
+    return home() / "reports" / run.dag_id / f"{name}.{suffix}"
 
 
 def _redact(value: Any) -> Any:
