@@ -119,7 +119,9 @@ def test_idle_in_transaction(pg: PostgresServer, bench: Bench):
         holder.execute("BEGIN")
         holder.execute("UPDATE claim SET note = 'secret' WHERE id = 3")
         until(lambda: bench.run(idle_in_transaction=NOW).findings, "idling")
-        idle = found(bench.run(idle_in_transaction=NOW), "idle_in_transaction", "postgres")
+        judgement = bench.run(idle_in_transaction=NOW)
+        idle = found(judgement, "idle_in_transaction", "postgres")
+        assert value(judgement, "sessions.idle_in_transaction") == 1
         assert idle.severity is Severity.WARNING
         assert f"pg_terminate_backend({holder.info.backend_pid})" in idle.hint
         assert "secret" not in idle.message
@@ -148,6 +150,7 @@ def test_long_query(pg: PostgresServer, bench: Bench):
             begin(session, "SELECT 'Jane Doe', pg_sleep(60)")
         until(lambda: "more" in str(bench.run(long_query=NOW).findings), "two long statements")
         late = found(bench.run(long_query=NOW), "long_query", "postgres")
+        assert value(bench.run(), "sessions.active") == 3
         with pytest.raises(AssertionError):
             found(bench.run(long_query=NOW, expected_applications=["web", "pg_dump"]), "long_query")
     assert "(web)" in late.message and "(and 1 more of this role)" in late.message

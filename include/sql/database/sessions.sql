@@ -4,7 +4,7 @@
 -- tells whether an idle one keeps rows from being vacuumed (it has a snapshot or a transaction id).
 with session as (
     select case when state = 'active' then 'query' else 'idle' end as kind,
-           pid, usename as role, application_name as application, state, query,
+           pid, coalesce(usename, 'dropped role ' || usesysid) as role, application_name as application, state, query,
            extract(epoch from clock_timestamp()
                    - case when state = 'active' then query_start else state_change end)::float8 as seconds,
            backend_xid is not null or backend_xmin is not null as holds,

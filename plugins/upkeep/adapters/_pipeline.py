@@ -90,15 +90,20 @@ def _receive(connection: psycopg.Connection[Any], deadline: float) -> Rows | Fai
 
 def _next(connection: psycopg.Connection[Any], deadline: float) -> pq.abc.PGresult | None:
     import psycopg
+    from psycopg import pq
 
     pgconn = connection.pgconn
     try:
         while pgconn.is_busy():
             _wait(pgconn, deadline, select.POLLIN)
             pgconn.consume_input()
-        return pgconn.get_result()
+        result = pgconn.get_result()
     except psycopg.OperationalError as error:
         raise Lost(_first_line(str(error))) from error
+    # A dead connection has no more results for ever, which looks like the end of one query.
+    if result is None and pgconn.status == pq.ConnStatus.BAD:
+        raise Lost(_first_line(pgconn.get_error_message()))
+    return result
 
 
 def _wait(pgconn: pq.abc.PGconn, deadline: float, events: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import groupby
 
-from upkeep.core.model import Finding, Judgement, Severity, Threshold
+from upkeep.core.model import Finding, Judgement, Measurement, Severity, Threshold
 from upkeep.routines.database._seen import Row, Seen, judged, measured, percent, worst_by_key
 from upkeep.routines.database._settings import Settings
 from upkeep.routines.database._text import literal, span, without_literals
@@ -16,7 +16,17 @@ def judge(seen: Seen, settings: Settings) -> Judgement:
     limits = {"query": settings.long_query, "idle": settings.idle_in_transaction}
     late = [f for row in seen.rows("sessions") for f in _late(row, limits[row["kind"]])]
     findings = [*_by_role(late), *_prepared(seen.rows("prepared"), settings.prepared)]
-    return _connections(seen.rows("connections"), settings.connections) + Judgement(findings=tuple(findings))
+    counted = Judgement(measurements=_activity(seen), findings=tuple(findings))
+    return _connections(seen.rows("connections"), settings.connections) + counted
+
+
+def _activity(seen: Seen) -> tuple[Measurement, ...]:
+    """Return how many clients of the server are at work or idle in a transaction; hidden ones cannot be counted."""
+    server = next((row for row in seen.rows("connections") if row["scope"] == "server"), None)
+    if server is None or not seen.row("server").get("sees_sessions"):
+        return ()
+    numbers = measured("sessions.active", server["active"], "sessions")
+    return numbers + measured("sessions.idle_in_transaction", server["idle_in_transaction"], "sessions")
 
 
 def _connections(rows: Sequence[Row], threshold: Threshold) -> Judgement:

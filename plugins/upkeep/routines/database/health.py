@@ -11,6 +11,7 @@ ids are looked at everywhere, because one database that runs out of them stops a
 **When it is red.** Every finding says what was seen, the limit, and what to do next.
 
 - `reachable`: the server is down or cuts us off. Its log tells why; the runbook DAG for database trouble goes on.
+- `query_time`: the way to the server or the server itself is slow; the statement reads nothing.
 - `connections`, `long_query`, `idle_in_transaction`, `blocked`, `prepared`: someone holds what others need. The message
   names process, role and statement (without its literals). Ask the owner before ending anything.
 - `wraparound`, `multixact`: vacuum does not keep up. Find what holds the horizon before vacuuming.
