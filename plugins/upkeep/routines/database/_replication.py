@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from upkeep.core.model import Finding, Judgement, Severity
 from upkeep.routines.database._seen import Row, Seen, judged, measured, worst_by_key
 from upkeep.routines.database._settings import Settings
@@ -57,8 +59,8 @@ def _behind(subject: str, lag_bytes: float | None, seconds: float | None, settin
     return found
 
 
-def _known(value: float | None, say: object) -> str:
-    return "an unknown span" if value is None or not callable(say) else str(say(value))
+def _known(value: float | None, say: Callable[[float], str]) -> str:
+    return "an unknown span" if value is None else say(value)
 
 
 def _standby(row: Row, settings: Settings) -> Judgement:
