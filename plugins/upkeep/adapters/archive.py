@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import secrets
 import time
 from collections.abc import Callable
@@ -43,7 +44,8 @@ class Archive:
     """Makes, lists, reads and sweeps backups."""
 
     def __init__(self, conninfo: Callable[[str], str], store: Callable[[StoreRef], Store], scratch: Path) -> None:
-        self._conninfo, self._store, self._scratch = conninfo, store, scratch
+        # A client for S3 takes a tenth of a second to make; threads may share it.
+        self._conninfo, self._store, self._scratch = conninfo, functools.cache(store), scratch
 
     def source(self, database: Database) -> Source:
         """Ask the server who it is; the snapshot time is that of asking."""

@@ -19,7 +19,7 @@ from upkeep.core.errors import TransientError
 
 # pg_dump --verbose, parallel: https://github.com/postgres/postgres/blob/REL_18_STABLE/src/bin/pg_dump/pg_backup_archiver.c
 _FINISHED = re.compile(r"pg_dump: finished item (\d+) TABLE DATA ")
-_TICK_SECONDS = 0.5
+_TICK_SECONDS = 0.1
 
 
 class Sender:

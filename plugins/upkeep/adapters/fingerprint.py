@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from psycopg import sql
 
 # Types whose hash depends on the value alone. float: -0 and 0 are one value; jsonb: so are 1.0 and 1.00.
-_NATIVE = frozenset(
-    ["bool", "bytea", "char", "name", "int2", "int4", "int8", "float4", "float8", "text", "varchar", "bpchar", "date"]
-    + ["time", "timetz", "timestamp", "timestamptz", "uuid", "inet", "cidr", "macaddr", "macaddr8", "oid", "jsonb"]
-)
+_NATIVE = frozenset((
+    "bool", "bytea", "char", "name", "int2", "int4", "int8", "float4", "float8", "text", "varchar", "bpchar", "date",
+    "time", "timetz", "timestamp", "timestamptz", "uuid", "inet", "cidr", "macaddr", "macaddr8", "oid", "jsonb",
+))  # fmt: skip
 # What text forms depend on, pinned; a name in somebody's schema must not stand in for a function of the server.
 PINNED = {
     "search_path": "",

@@ -164,17 +164,17 @@ class S3Store:
     @contextmanager
     def _told(self, key: str) -> Iterator[None]:
         """Turn errors of boto3 into errors that say what to do."""
-        from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, IncompleteReadError
+        from botocore import exceptions as boto
 
         place = f"{self.location}/{key}"
         away = "is the object store up, and may this machine reach it? It is tried again"
         try:
             yield
-        except ClientError as error:
+        except boto.ClientError as error:
             raise _refused(place, dict(error.response.get("Error", {})), away) from error
-        except (HTTPClientError, IncompleteReadError, ConnectionError, TimeoutError) as error:
+        except (boto.HTTPClientError, boto.ConnectionError, boto.IncompleteReadError, OSError) as error:
             raise TransientError(f"{place}: {error}", away) from error
-        except BotoCoreError as error:
+        except boto.BotoCoreError as error:
             raise ConfigurationError(f"{place}: {error}", "correct the Airflow connection of the store") from error
 
 

@@ -24,6 +24,7 @@ _DATA_KINDS = ("TABLE DATA", "SEQUENCE SET", "BLOBS")
 _SETVAL = re.compile(r"^SELECT pg_catalog\.setval\((E?)'((?:[^']|'')*)', (-?\d+), (true|false)\);$", re.M)
 _COPY, _COPY_END, _COPY_BEGINS = b"\nCOPY ", b"\n\\.\n", b" FROM stdin;\n"
 
+_COMPLAINT = re.compile(r"\b(error|fatal|detail|hint|ERROR|FATAL|PANIC)\b:")
 _FULL = "free space there, or point UPKEEP_SCRATCH_DIR to a larger disk; it is tried again"
 _TROUBLE: tuple[tuple[str, type[UpkeepError], str], ...] = (
     (
@@ -39,6 +40,8 @@ _TROUBLE: tuple[tuple[str, type[UpkeepError], str], ...] = (
     ("No space left on device", TransientError, _FULL),
     ("Disk quota exceeded", TransientError, _FULL),
     ("File too large", TransientError, _FULL),
+    # --lock-wait-timeout is a statement_timeout while pg_dump locks its tables.
+    ("statement timeout", TransientError, "somebody holds or awaits an exclusive lock; it is tried again"),
     ("lock timeout", TransientError, "somebody holds or awaits an exclusive lock; it is tried again"),
     ("could not obtain lock", TransientError, "somebody awaits an exclusive lock (DDL, TRUNCATE); it is tried again"),
 )
@@ -104,7 +107,14 @@ def compression(programs: Programs, level: int) -> str:
     if programs.major < 16:
         return str(level)
     # pg_dump checks the method before it connects; the connection is one that cannot come about.
-    command: list[str | Path] = [programs.path("pg_dump"), "-Fc", f"--compress=zstd:{level}", "-f", os.devnull, "host=/nonexistent"]
+    command: list[str | Path] = [
+        programs.path("pg_dump"),
+        "-Fc",
+        f"--compress=zstd:{level}",
+        "-f",
+        os.devnull,
+        "host=/nonexistent",
+    ]
     done, _ = run(command)
     return f"gzip:{level}" if any("not support compression" in line for line in done.errors) else f"zstd:{level}"
 
@@ -293,11 +303,11 @@ def failure(program: str, place: str, done: Done) -> UpkeepError:
     """Return the error for a program that failed, judged by its last words."""
     from upkeep.adapters.postgres import connect_error
 
-    said = [line for line in done.errors if ": error:" in line or ": fatal:" in line or "FATAL" in line]
-    said = said or done.errors[-3:]
+    # Not what --verbose tells: "reading row-level security policies" is no complaint.
+    said = [line for line in done.errors if _COMPLAINT.search(line)] or done.errors[-3:]
     message = f"{place}: {program} (code {done.code}): {_message(said)}"
     for words, kind, hint in _TROUBLE:
-        if any(words in line for line in done.errors):
+        if any(words in line for line in said):
             return kind(message, hint)
     if any("connection to server" in line for line in said):
         return connect_error(place, f"{program}: {_message(said)}")

@@ -218,7 +218,7 @@ class Options(Model):
 
     jobs: int = 2
     fingerprint_jobs: int = 1
-    upload_jobs: int = 2
+    upload_jobs: int = 4
     compression_level: int = 3
     lock_timeout: float = 60.0
     programs: str = Field("", description="folder with pg_dump; default: UPKEEP_PG_BIN, then PATH, then usual places")

@@ -51,7 +51,7 @@ class Settings(RoutineSettings):
 
     jobs: int = Field(2, ge=1, le=32, description="processes of pg_dump, each with a connection")
     fingerprint_jobs: int = Field(1, ge=1, le=16, description="connections that compute fingerprints")
-    upload_jobs: int = Field(2, ge=1, le=16, description="files that are uploaded at a time (8 MiB of memory each)")
+    upload_jobs: int = Field(4, ge=1, le=16, description="files that are uploaded at a time (8 MiB of memory each)")
     compression_level: int = Field(3, ge=1, le=9, description="level of zstd, or gzip where there is no zstd")
     lock_timeout: float = Field(60, ge=1, le=3600, description="seconds to wait for a table that somebody has locked")
     sweep_after_hours: float = Field(2, ge=0.25, le=168, description="hours of silence after which a writer is dead")
