@@ -148,13 +148,20 @@ def backup(system: str, **more: Any) -> list[ev.Event]:
             "id": "20261121T060012Z-7f3a",
             "location": f"s3://upkeep-backups/{system}/db/20261121T060012Z-7f3a",
             "manifest_sha256": "9f2c1d7b5a3e4f60718293a4b5c6d7e8f90123456789abcdef0123456789abcd",
+            "content_sha256": "1b0c9e8d7f6a5b4c3d2e1f00112233445566778899aabbccddeeff0011223344",
             "size_bytes": 684_021_311,
             "source_bytes": 1_830_000_000,
-            "seconds": 11.8,
+            "files": 61,
             "tables": 59,
             "rows": 7_214_003,
-            "files": 61,
-            "fingerprint_sha256": "1b0c9e8d7f6a5b4c3d2e1f00112233445566778899aabbccddeeff0011223344",
+            "started": "2026-11-21T06:00:20.100000+00:00",
+            "finished": "2026-11-21T06:00:31.900000+00:00",
+            "lsn": "0/7F3A1C8",
+            "snapshot_time": "2026-11-21T06:00:20.300000+00:00",
+            "system_identifier": 7391827364550192837,
+            "server_version": 180000,
+            "pg_dump": "pg_dump (PostgreSQL) 18.0",
+            "compress": "zstd:3",
         }
     }
     action = Action(
@@ -172,7 +179,14 @@ def backup(system: str, **more: Any) -> list[ev.Event]:
 
 
 def verification(system: str, ok: bool = True) -> list[ev.Event]:
-    proof = {"id": "20261121T060012Z-7f3a", "ok": ok, "files": 61, "bytes": 684_021_311, "seconds": 3.1}
+    proof: dict[str, Any] = {
+        "id": "20261121T060012Z-7f3a",
+        "ok": ok,
+        "files": 61,
+        "bytes": 684_021_311,
+        "rows": 7_214_003,
+    }
+    proof |= {"tables": 59, "decoded": True, "seconds": 3.1, "errors": [] if ok else ["hash 3342.dat.zst: differs"]}
     damage = finding(
         "hash",
         "3342.dat.zst",
@@ -192,7 +206,7 @@ def verification(system: str, ok: bool = True) -> list[ev.Event]:
         actions=[
             (
                 Action(name="verify", subject=proof["id"], reason="newest"),
-                "done",
+                "done" if ok else "failed",
                 "61 files read",
                 {"verification": proof},
             )

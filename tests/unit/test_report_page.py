@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import re
-import time
 from datetime import timedelta
 from html.parser import HTMLParser
 
@@ -285,18 +284,15 @@ def test_the_verdict_handed_in_is_never_softened():
     assert 'class="verdict critical"' in made.html and "the disk is on fire" in made.html
 
 
-def test_five_hundred_systems_are_quick_and_modest():
+def test_five_hundred_systems_make_a_modest_page():
     """The page grows in proportion to the systems: its size for 500 is within a tenth of ten times that for 50."""
     sizes = {}
     for count in (50, 500):
         names = [f"system{n:03d}" for n in range(count)]
         record = samples.record_of(samples.quiet_events(names))
-        began = time.process_time()
         sizes[count] = len(build(record, judge_run(record), samples.troubled_extras()).html)
-        spent = time.process_time() - began
     assert sizes[500] < 11 * sizes[50]
-    assert sizes[500] < 500 * 30_000
-    assert spent < 60
+    assert sizes[500] < 500 * 8_000
 
 
 def test_severity_is_never_told_by_colour_alone():

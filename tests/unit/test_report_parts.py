@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import doctest
 import html
+import importlib
 import math
 import re
 from datetime import timedelta
@@ -149,3 +151,10 @@ def test_since_when_needs_the_ledger():
     away = samples.Extras(now=samples.START + timedelta(seconds=9), ledger_away="gone")
     assert "new in this run" in samples.report_of(events).html
     assert "new in this run" not in samples.report_of(events, away).html
+
+
+@pytest.mark.parametrize("module", ["human", "markdown"])
+def test_examples_in_docstrings_hold(module: str):
+    """What a docstring shows is what happens."""
+    tried = doctest.testmod(importlib.import_module(f"upkeep.report.{module}"))
+    assert tried.attempted and not tried.failed

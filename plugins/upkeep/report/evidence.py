@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo
 
 from upkeep.core.model import OutcomeStatus, Severity
 from upkeep.ledger.record import ActionRecord
@@ -19,6 +22,15 @@ _WORDS = {
     OutcomeStatus.SKIPPED: ("skipped", Severity.INFO),
     OutcomeStatus.FAILED: ("failed", Severity.CRITICAL),
 }
+
+_NAMES = {
+    "manifest_sha256": "manifest SHA-256",
+    "content_sha256": "content SHA-256 (fingerprints of every table)",
+    "lsn": "source position (LSN)",
+    "snapshot_time": "snapshot taken",
+    "decoded": "every row decoded",
+}
+_IDENTIFIERS = ("system_identifier", "server_version")
 
 
 class Fact(NamedTuple):
@@ -53,8 +65,8 @@ class Deed(NamedTuple):
     """Everything else that was noted, as JSON."""
 
 
-def deed(record: ActionRecord) -> Deed:
-    """Return an action as the report shows it."""
+def deed(record: ActionRecord, zone: ZoneInfo) -> Deed:
+    """Return an action as the report shows it, times in the time zone of its system."""
     outcome, severity = _WORDS.get(record.status, (record.status, Severity.UNKNOWN))
     took = (record.closed_at - record.opened_at).total_seconds() if record.closed_at else None
     rest = {key: value for key, value in record.evidence.items() if key not in ("backup", "verification")}
@@ -67,7 +79,7 @@ def deed(record: ActionRecord) -> Deed:
         detail=record.detail,
         undo=record.action.undo,
         took=human.duration(took) if took is not None else human.Shown(""),
-        proofs=tuple(_proofs(record.evidence)),
+        proofs=tuple(_proofs(record.evidence, zone)),
         evidence=as_json(rest) if rest else "",
     )
 
@@ -78,21 +90,23 @@ def as_json(value: Any) -> str:
     return text if len(text) <= EVIDENCE_LIMIT else text[:EVIDENCE_LIMIT] + "\n… (all of it is in the ledger)"
 
 
-def _proofs(evidence: Mapping[str, Any]) -> Iterator[Proof]:
+def _proofs(evidence: Mapping[str, Any], zone: ZoneInfo) -> Iterator[Proof]:
     backup, verification = evidence.get("backup"), evidence.get("verification")
     if isinstance(backup, Mapping):
-        yield Proof(f"Backup {backup.get('id', '')}", Severity.OK, (*_sizes(backup), *_facts(backup)))
+        facts = (*_sizes(backup), *_facts(backup, zone))
+        yield Proof(f"Backup {backup.get('id', '')}", Severity.OK, facts)
     if isinstance(verification, Mapping):
         whole = verification.get("ok") is True
         said = "read back and found whole" if whole else "read back and NOT whole"
         heading = f"Verification of {verification.get('id', 'a backup')}: {said}"
-        yield Proof(heading, Severity.OK if whole else Severity.CRITICAL, tuple(_facts(verification)))
+        yield Proof(heading, Severity.OK if whole else Severity.CRITICAL, tuple(_facts(verification, zone)))
 
 
 def _sizes(backup: Mapping[str, Any]) -> Iterator[Fact]:
     """Say how big a backup is, how that compares with its source, and how fast it came about."""
     size, source = _number(backup.get("size_bytes")), _number(backup.get("source_bytes"))
-    seconds = _number(backup.get("seconds"))
+    started, finished = _moment(backup.get("started")), _moment(backup.get("finished"))
+    seconds = (finished - started).total_seconds() if started and finished else None
     if size is not None:
         yield Fact("size", human.size(size))
     if source is not None:
@@ -106,26 +120,40 @@ def _sizes(backup: Mapping[str, Any]) -> Iterator[Fact]:
         yield Fact("rate", human.Shown(f"{rate.text}/s", f"{rate.exact} of the source a second"))
 
 
-def _facts(evidence: Mapping[str, Any]) -> Iterator[Fact]:
-    """Say everything else, by what the keys tell of their unit."""
+def _facts(evidence: Mapping[str, Any], zone: ZoneInfo) -> Iterator[Fact]:
+    """Say everything else, by what the keys tell of their unit; a check that could not be made is said too."""
     for key, value in evidence.items():
-        if key not in ("id", "ok", "size_bytes", "source_bytes", "seconds") and value not in (None, "", [], {}):
-            yield _fact(str(key), value)
+        if key not in ("id", "ok", "size_bytes", "source_bytes", "started") and value not in (None, "", [], {}):
+            yield _fact(str(key), value, zone)
 
 
-def _fact(key: str, value: Any) -> Fact:
-    name = human.label(key.removesuffix("_bytes").removesuffix("_seconds").removesuffix("_sha256"))
+def _fact(key: str, value: Any, zone: ZoneInfo) -> Fact:
+    name = _NAMES.get(key) or human.label(key.removesuffix("_bytes").removesuffix("_seconds"))
     if key.endswith("sha256"):
-        return Fact(f"{name} SHA-256", human.Shown(str(value)), code=True)
+        return Fact(_NAMES.get(key, human.label(key)), human.Shown(str(value)), code=True)
+    if at := _moment(value):
+        return Fact(name, human.moment(at, zone))
     if isinstance(value, bool):
         return Fact(name, human.Shown("yes" if value else "no"))
     counted = _number(value)
-    if counted is not None:
+    if counted is not None and key not in _IDENTIFIERS:
         unit = "bytes" if key.endswith("bytes") else "s" if key.endswith("seconds") else "count"
         return Fact(name, human.measured(counted, unit))
-    text = value if isinstance(value, str) else human.clean(as_json(value), 600)
+    text = str(value) if isinstance(value, (str, int, float)) else human.clean(as_json(value), 600)
     return Fact(name, human.Shown(text), code=not isinstance(value, str) or "/" in value)
 
 
+def _moment(value: Any) -> datetime | None:
+    """Return the moment that a text in ISO 8601 with a time zone stands for, None for anything else."""
+    if not isinstance(value, str) or "T" not in value:
+        return None
+    try:
+        at = datetime.fromisoformat(value)
+    except ValueError:
+        return None
+    return at if at.tzinfo else None
+
+
 def _number(value: Any) -> float | None:
-    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+    """Return a finite number, None for anything else."""
+    return value if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) else None

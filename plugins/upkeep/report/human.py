@@ -41,8 +41,11 @@ def clean(value: Any, limit: int = TEXT_LIMIT) -> str:
     >>> clean("\\x1b[31mred\\x1b[0m a\\x00b")
     'red a\ufffdb'
     """
-    text = _LINE_BREAK.sub("\n", _ESCAPE_SEQUENCE.sub("", str(value)))
-    text = _UNPRINTABLE.sub("\ufffd", text)
+    text = str(value)
+    # Nearly all texts are harmless, and a report prints a hundred thousand of them.
+    if not text.isprintable():
+        text = _LINE_BREAK.sub("\n", _ESCAPE_SEQUENCE.sub("", text))
+        text = _UNPRINTABLE.sub("\ufffd", text)
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
@@ -121,6 +124,7 @@ def measured(value: float, unit: str) -> Shown:
         "bytes/s": lambda: Shown(f"{size(value).text}/s", f"{size(value).exact} a second"),
         "s": lambda: duration(value),
         "ms": lambda: duration(value / 1000),
+        "h": lambda: duration(value * 3600),
         "state": lambda: Shown(_STATES[int(value)] if value in range(len(_STATES)) else number(value), f"{value:g}"),
         "count": lambda: Shown(number(value), f"{value!r}"),
     }

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC
 from typing import Any
 
-from upkeep.core.model import Measurement, Severity
+from upkeep.core.model import Measurement, Severity, worst
 from upkeep.ledger.record import ActionRecord, RoutineRecord, RunRecord
 from upkeep.report import human
 from upkeep.report.attention import Item, needs_human
@@ -134,8 +134,12 @@ def _issues(items: Iterable[Item]) -> Iterator[str]:
 def _system_status(record: RunRecord) -> Iterator[str]:
     for title, names in _STATUS:
         yield f"- {title}: {_highest(record, names)}"
-    for name in sorted({r.system for r in record.routines} | {i.system for i in record.expected}):
-        yield f"- {escape(name)}: {_worst_of(record, name)}"
+    said: dict[str, Severity | None] = dict.fromkeys(sorted({item.system for item in record.expected}))
+    looked = [(r.system, status(r)[1]) for r in record.routines if r.state != "skipped"]
+    for system, severity in [*looked, *((item.system, Severity.CRITICAL) for item in record.missing)]:
+        said[system] = worst((said.get(system) or Severity.OK, severity))
+    for system, known in said.items():
+        yield f"- {escape(system)}: {known or 'unknown (nothing was looked at)'}"
 
 
 def _highest(record: RunRecord, names: tuple[str, ...]) -> str:
@@ -150,12 +154,6 @@ def _highest(record: RunRecord, names: tuple[str, ...]) -> str:
     value, measured, routine = max(found, key=lambda entry: entry[0])
     place = " ".join(filter(None, (routine.key.target, measured.subject)))
     return f"{human.percent(value).text} (highest of {len(found)}: {escape(place)})"
-
-
-def _worst_of(record: RunRecord, system: str) -> str:
-    said = [status(r)[1] for r in record.routines if r.system == system and r.state != "skipped"]
-    said += [Severity.CRITICAL for item in record.missing if item.system == system]
-    return max(said, key=lambda severity: severity.rank).value if said else "unknown (nothing was looked at)"
 
 
 def _next_steps(items: Iterable[Item]) -> Iterator[str]:

@@ -16,6 +16,7 @@ from upkeep.report.sparkline import sparkline
 TILES = 12
 ROWS = 6
 FOLD = 60
+FOLDED_ON_A_PAGE = 3000
 
 
 class Tile(NamedTuple):
@@ -53,10 +54,15 @@ class Measures(NamedTuple):
     tables: tuple[Table, ...]
 
 
-def lay_out(routine: RoutineRecord, extras: Extras) -> Measures:
+def fold_size(routines: int) -> int:
+    """Return how many rows each fold may hold, so that a page over hundreds of systems stays one that opens."""
+    return min(FOLD, max(ROWS, FOLDED_ON_A_PAGE // max(routines, 1)))
+
+
+def lay_out(routine: RoutineRecord, extras: Extras, fold: int = FOLD) -> Measures:
     """Arrange the measurements of a routine; a thousand subjects give a short table, a fold and a count."""
     single = [m for m in routine.measurements if not m.subject]
-    tiles = [_tile(m, human.label(m.name), routine, extras) for m in single[: TILES + FOLD]]
+    tiles = [_tile(m, human.label(m.name), routine, extras) for m in single[: TILES + fold]]
     marks: dict[str, Severity] = {}
     for finding in routine.findings:
         marks[finding.subject] = worst((finding.severity, marks.get(finding.subject, Severity.OK)))
@@ -65,7 +71,7 @@ def lay_out(routine: RoutineRecord, extras: Extras) -> Measures:
         tiles=tuple(tiles[:TILES]),
         more=tuple(tiles[TILES:]),
         left_out=len(single) - len(tiles),
-        tables=tuple(_table(group, marks, routine, extras) for group in groups),
+        tables=tuple(_table(group, marks, routine, extras, fold=fold) for group in groups),
     )
 
 
@@ -87,7 +93,12 @@ def _groups(measured: Sequence[Measurement]) -> list[dict[str, dict[str, Measure
 
 
 def _table(
-    group: dict[str, dict[str, Measurement]], marks: dict[str, Severity], routine: RoutineRecord, extras: Extras
+    group: dict[str, dict[str, Measurement]],
+    marks: dict[str, Severity],
+    routine: RoutineRecord,
+    extras: Extras,
+    *,
+    fold: int,
 ) -> Table:
     prefix = _common_prefix(list(group))
     columns = {name: human.label(name.removeprefix(prefix)) for name in group}
@@ -104,7 +115,7 @@ def _table(
                 for name, values in group.items()
             ),
         )
-        for subject in subjects[: ROWS + FOLD]
+        for subject in subjects[: ROWS + fold]
     )
     return Table(
         caption=human.label(prefix),

@@ -11,7 +11,7 @@ from upkeep.ledger.record import RoutineRecord, RunRecord
 from upkeep.report import human
 from upkeep.report.evidence import Deed, as_json, deed
 from upkeep.report.extras import Extras
-from upkeep.report.measures import Measures, lay_out
+from upkeep.report.measures import Measures, fold_size, lay_out
 
 _FIRST_AREAS = ("database", "backup", "services")
 
@@ -72,11 +72,11 @@ def sections(record: RunRecord, extras: Extras) -> tuple[Section, ...]:
         by_system.setdefault(routine.system, []).append(routine)
     for item in record.expected:
         expected.setdefault(item.system, []).append(item)
-    places, missing = anchors(record), set(record.missing)
+    places, missing, fold = anchors(record), set(record.missing), fold_size(len(record.routines))
     made = []
     for name in sorted(by_system.keys() | expected.keys()):
         ordered = sorted(by_system.get(name, ()), key=lambda r: (r.key.routine, r.key.target))
-        parts = [_part(routine, places[routine.key.routine, routine.key.target], extras) for routine in ordered]
+        parts = [_part(routine, places[routine.key.routine, routine.key.target], extras, fold) for routine in ordered]
         areas = _areas(parts, expected.get(name, ()), missing)
         title = extras.titles.get(name, name)
         made.append(Section("", name, title, worst(a.severity for a in areas), _window(record, name, extras), areas))
@@ -141,7 +141,7 @@ def status(routine: RoutineRecord) -> tuple[str, Severity]:
             return routine.severity.value, routine.severity
 
 
-def _part(routine: RoutineRecord, place: str, extras: Extras) -> Part:
+def _part(routine: RoutineRecord, place: str, extras: Extras, fold: int) -> Part:
     word, severity = status(routine)
     zone = extras.zone(routine.system)
     began = human.moment(routine.opened_at, zone)
@@ -162,8 +162,8 @@ def _part(routine: RoutineRecord, place: str, extras: Extras) -> Part:
         facts=tuple(facts),
         dry_run=routine.dry_run,
         findings=ranked,
-        measures=lay_out(routine, extras),
-        deeds=tuple(deed(action) for action in routine.actions),
+        measures=lay_out(routine, extras, fold),
+        deeds=tuple(deed(action, zone) for action in routine.actions),
         settings=as_json(routine.settings) if routine.settings else "",
         stored=_stored(routine, extras) if routine.area == "backup" else (),
     )
