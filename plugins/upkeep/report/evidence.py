@@ -29,6 +29,8 @@ _NAMES = {
     "lsn": "source position (LSN)",
     "snapshot_time": "snapshot taken",
     "decoded": "every row decoded",
+    "seconds": "took",
+    "bytes": "bytes read",
 }
 _IDENTIFIERS = ("system_identifier", "server_version")
 
@@ -139,6 +141,8 @@ def _fact(key: str, value: Any, zone: ZoneInfo) -> Fact:
     if counted is not None and key not in _IDENTIFIERS:
         unit = "bytes" if key.endswith("bytes") else "s" if key.endswith("seconds") else "count"
         return Fact(name, human.measured(counted, unit))
+    if isinstance(value, list) and all(isinstance(entry, str) for entry in value):
+        return Fact(name, human.Shown("; ".join(value)))
     text = str(value) if isinstance(value, (str, int, float)) else human.clean(as_json(value), 600)
     return Fact(name, human.Shown(text), code=not isinstance(value, str) or "/" in value)
 

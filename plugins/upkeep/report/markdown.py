@@ -32,7 +32,9 @@ def escape(value: Any) -> str:
     >>> escape("a*b* <script> [x](http://y) snake_case _it_")
     'a\\\\*b\\\\* &lt;script&gt; \\\\[x\\\\](http:&#47;&#47;y) snake_case \\\\_it\\\\_'
     """
-    return _MARKUP.sub(lambda match: _ENTITIES.get(match[0]) or re.sub("(.)", r"\\\1", match[0]), human.one_line(value))
+    text = _MARKUP.sub(lambda m: _ENTITIES.get(m[0]) or re.sub("(.)", r"\\\1", m[0]), human.one_line(value))
+    # At the beginning of an entry these would begin a list of their own.
+    return re.sub(r"^(\d{1,9}(?=[.)])|)([-+=.)])", r"\1\\\2", text)
 
 
 _ENTITIES = {"<": "&lt;", ">": "&gt;", "&": "&amp;", "//": "&#47;&#47;", ".": "&#46;"}
