@@ -22,11 +22,21 @@ _HIDDEN_SHOWN = 5
 
 
 def conninfo_of(conninfo: Callable[[str], str], database: Database) -> str:
-    """Return the connection string of the database to back up."""
+    """Return the connection string of the database to back up.
+
+    :raises ConfigurationError: there is no such connection, or it cannot be read.
+    """
+    import psycopg
     from psycopg.conninfo import make_conninfo
 
     named = {"dbname": database.database} if database.database else {}
-    return make_conninfo(conninfo(database.conn_id), **named)
+    try:
+        return make_conninfo(conninfo(database.conn_id), **named)
+    except psycopg.ProgrammingError:
+        # libpq quotes the part it stumbled over, and that may be the password.
+        raise ConfigurationError(
+            f"connection {database.conn_id!r} cannot be read as a PostgreSQL connection", "correct it in Airflow"
+        ) from None
 
 
 def place_of(conninfo: str) -> str:
