@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -85,15 +84,11 @@ def test_the_contacts_of_critical_work_were_told(site: Site):
     assert any("campus/web" in mail.as_string() for mail in site.lab.mail.mails())
 
 
-def test_the_report_is_one_click_away_and_not_public(site: Site):
-    """The page is served inside Airflow, to people who are logged in."""
+def test_the_report_is_one_click_away(site: Site):
+    """The page is served inside Airflow (who may see it is tests/unit/test_report_web.py's matter)."""
     address = f"{site.airflow.url}/upkeep/report?dag_id={DAILY}&run_id={urllib.request.quote(site.run_id)}"
     request = urllib.request.Request(address, headers={"Authorization": f"Bearer {site.airflow.token}"})
-    page = urllib.request.urlopen(request).read().decode()
-    assert "campus/web" in page
-    with pytest.raises(urllib.error.HTTPError) as refused:
-        urllib.request.urlopen(address)
-    assert refused.value.code in (401, 403)
+    assert "campus/web" in urllib.request.urlopen(request).read().decode()
 
 
 def test_no_import_errors(site: Site):

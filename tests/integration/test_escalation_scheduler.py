@@ -173,7 +173,8 @@ def test_rungs_fire_for_scheduled_runs_and_stay_quiet_for_others(site: Site) -> 
 
     for name in ("scheduled", "asked"):
         assert site.callbacks(runs[name]) == {1: "1 told", 2: "1 told"}, name
-        first, second = site.escalations(runs[name])
+        # On a busy machine both rungs can be due in one round of the triggerer, in any order.
+        first, second = sorted(site.escalations(runs[name]), key=lambda one: one["rung"])
         assert (first["cause"], first["subject"], first["rung"]) == ("deadline", "shop daily run", 1)
         assert [d["delivered"] for d in first["deliveries"]] == [True]
         assert [(d["channel"], d["delivered"]) for d in second["deliveries"]] == [("phone", None), ("email", True)]
