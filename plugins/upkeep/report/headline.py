@@ -67,6 +67,7 @@ def _scope(record: RunRecord) -> str:
     missing = len(record.missing)
     ended = [r for r in record.routines if r.state not in ("running", "died")]
     skipped = sum(r.state == "skipped" for r in ended)
-    systems = {r.system for r in record.routines} | {item.system for item in record.expected}
+    # What was selected; the selection itself is recorded under a system that does not exist.
+    systems = {item.system for item in record.expected}
     said = f"{human.plural(len(ended) - skipped, 'result')} on {human.plural(len(systems), 'system')}"
     return said + (f", {skipped} skipped" if skipped else "") + (f", {missing} missing" if missing else "")
