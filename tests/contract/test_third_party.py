@@ -5,8 +5,10 @@ from __future__ import annotations
 import importlib.util
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from lab.postgres import PostgresServer
@@ -22,7 +24,10 @@ title: The shop
 contacts: {sysadmin: {primary: {name: Ann, channels: [{kind: email, address: ann@example.org}]}}}
 targets:
   cache: {kind: files, paths: ["%s"], settings: {cache.sweep: {allowed: 2}}}
+  orders: {kind: logs, paths: ["%s"]}
 """
+# One order on the first day, two on the second, three on the third; a day of the cadence begins at 01:00 UTC.
+ORDERS = [f"2026-03-{1 + day:02}T{hour:02}:00:00+00:00" for day in range(3) for hour in range(1, 2 + day)]
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +45,8 @@ def cache(tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch) -> Pat
     for name in "abcde":
         (folder / name).touch()
     (tmp_path / "systems").mkdir()
-    (tmp_path / "systems" / "shop.yaml").write_text(SYSTEM % folder)
+    (tmp_path / "systems" / "shop.yaml").write_text(SYSTEM % (folder, tmp_path / "orders.log"))
+    (tmp_path / "orders.log").write_text("\n".join(ORDERS))
     monkeypatch.setenv("UPKEEP_SYSTEMS_DIR", str(tmp_path / "systems"))
     monkeypatch.setenv("UPKEEP_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("UPKEEP_RETRY_SECONDS", "0")
@@ -128,3 +134,25 @@ def test_a_whole_run_without_ledger(
     assert states[back.run_id] == "ok"
     assert [a.status for r in record.routines for a in r.actions] == ["done"] * 3
     assert not Spool(tmp_path / "home" / "spool")
+
+
+def test_a_backfilled_window_gets_its_own_answer_and_now_is_skipped(
+    cache: Path, metadata_db: None, tmp_path: Path, database: str
+):
+    """Each past day has exactly its own orders, however often it is run; what reports the state of now is not redone."""
+    for day in (2, 3, 4, 3):  # the ends of the windows
+        run = load_dag().test(logical_date=datetime(2026, 3, day, 1, tzinfo=UTC), run_conf={})
+        assert str(run.state) == "success"
+    assert len(list(cache.iterdir())) == 5
+    ledger = Ledger(lambda: database, Spool(tmp_path / "spool"))
+    with psycopg.connect(database) as connection:
+        rows = connection.execute(
+            "select r.window_start::date::text, m.value, count(*) from upkeep.measurement m"
+            " join upkeep.routine_run t on t.id = m.routine_run_id join upkeep.run r using (dag_id, run_id)"
+            " where m.name = 'orders' and r.window_start < '2026-03-05' group by 1, 2 order by 1"
+        ).fetchall()
+    record = ledger.record(ev.RunKey(dag_id="site_daily", run_id=run.run_id))
+    ledger.close()
+    assert [row[:2] for row in rows] == [("2026-03-01", 1.0), ("2026-03-02", 2.0), ("2026-03-03", 3.0)]
+    [sweep] = [r for r in record.routines if r.key.routine == "cache.sweep"]
+    assert sweep.state == "skipped" and "the run of site_daily for the newest window covers it" in sweep.reason

@@ -1,0 +1,1 @@
+"""What a site adds to airflow-upkeep without touching it."""
