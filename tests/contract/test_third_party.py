@@ -139,7 +139,7 @@ def test_a_whole_run_without_ledger(
 def test_a_backfilled_window_gets_its_own_answer_and_now_is_skipped(
     cache: Path, metadata_db: None, tmp_path: Path, database: str
 ):
-    """Each past day has exactly its own orders, however often it is run; what reports the state of now is not redone."""
+    """Each past day has its own orders, however often it is run; what reports the state of now is not redone."""
     for day in (2, 3, 4, 3):  # the ends of the windows
         run = load_dag().test(logical_date=datetime(2026, 3, day, 1, tzinfo=UTC), run_conf={})
         assert str(run.state) == "success"
