@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import random
+import signal
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -217,3 +219,89 @@ def test_hostile_text_is_kept_as_it_is(ledger: Ledger):
     assert ledger.write(*story(key())[:3], said)
     record = ledger.record(ev.RunKey(dag_id="maintenance_daily", run_id="r1"))
     assert record.routines[0].reason == nasty.replace("\x00", "\u2400")
+
+
+def test_a_role_that_may_create_nothing_uses_what_is_there(
+    ledger: Ledger, server: PostgresServer, database: str, tmp_path: Path
+):
+    """The owner makes the schema once; from then on a role with plain rights on its tables is enough."""
+    name = database.rsplit("/", 1)[1]
+    server.create_role("writer")
+    with server.connect(name) as owner:
+        owner.execute(f"grant connect on database {name} to writer")
+    weak = Ledger(lambda: server.dsn(name, "writer"), Spool(tmp_path / "weak"))
+    assert not weak.write(*story(key("r0")))
+    assert "permission denied for database" in weak.away_reason and "CREATE" in weak.away_reason
+    assert ledger.write(*story(key("r1")))
+    with server.connect(name) as owner:
+        owner.execute("grant usage on schema upkeep to writer")
+        owner.execute("grant select, insert, update, delete on all tables in schema upkeep to writer")
+    again = Ledger(lambda: server.dsn(name, "writer"), Spool(tmp_path / "weak"))
+    assert again.write(*story(key("r2")))
+    again.close()
+    assert count(ledger, "event") == 27
+
+
+def test_a_read_only_ledger_answers_and_what_is_new_waits(ledger: Ledger, server: PostgresServer, database: str):
+    """On a standby after a failover earlier runs can be read; new events wait for the day it is promoted."""
+    assert ledger.write(*story(key("r0")))
+    ledger.close()
+    name = database.rsplit("/", 1)[1]
+    with server.connect() as owner:
+        owner.execute(f"alter database {name} set default_transaction_read_only = on")
+    assert ledger.record(ev.RunKey(dag_id="maintenance_daily", run_id="r0")).closed is not None
+    assert not ledger.write(*story(key("r1")))
+    assert "read-only" in ledger.away_reason and len(list(ledger.spool.events())) == 9
+
+
+def test_a_ledger_that_stands_still_holds_nobody_up(ledger: Ledger, monkeypatch: pytest.MonkeyPatch):
+    """A frozen server neither answers nor times out by itself; the events go to the spool."""
+    monkeypatch.setattr(store, "ANSWER_SECONDS", 1)
+    assert ledger.write(*story(key("r0")))
+    backend = ledger._connect().info.backend_pid
+    os.kill(backend, signal.SIGSTOP)
+    try:
+        assert not ledger.write(*story(key("r1")))
+    finally:
+        os.kill(backend, signal.SIGCONT)
+    assert len(list(ledger.spool.events())) == 9
+
+
+@pytest.mark.parametrize("waits", [True, False], ids=["events wait", "nothing waits"])
+def test_a_spool_that_cannot_be_used_keeps_nothing_out_of_the_ledger(
+    database: str, tmp_path: Path, waits: bool, caplog: pytest.LogCaptureFixture
+):
+    """The ledger takes new events although the spool's folder is broken, and that is said once."""
+    folder = tmp_path / "spool"
+    folder.mkdir()
+    if waits:
+        Spool(folder).append(story(key("r0"))[0])
+        (folder / "lock").unlink()
+    (folder / "lock").mkdir()  # root may write into folders that are read-only, so that will not do
+    ledger = Ledger(lambda: database, Spool(folder))
+    assert ledger.write(*story(key("r1")))
+    assert ledger.record(ev.RunKey(dag_id="maintenance_daily", run_id="r1")).closed is not None
+    ledger.close()
+    assert len([r for r in caplog.records if r.levelname == "CRITICAL"]) == (1 if waits else 0)
+
+
+def test_events_that_can_go_nowhere_stand_in_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    """No ledger and no spool: work goes on, and each lost event is in the task's log."""
+    (tmp_path / "spool").touch()
+    ledger = Ledger(lambda: "host=127.0.0.1 port=1", Spool(tmp_path / "spool"))
+    said = story(key())
+    assert not ledger.write(*said)
+    assert ledger.record(ev.RunKey(dag_id="maintenance_daily", run_id="r1")).routines == ()
+    lost = [r.getMessage() for r in caplog.records if "unrecorded event" in r.getMessage()]
+    assert [ev.EVENT.validate_json(line.split("event ", 1)[1]) for line in lost] == said
+
+
+def test_an_event_in_ledger_and_spool_is_told_once(ledger: Ledger):
+    """When the answer to a commit is lost, the event stands in both places."""
+    told = ev.Escalated(
+        at=AT, run=ev.RunKey(dag_id="maintenance_daily", run_id="r1"), cause="failure", subject="s", system="claims",
+        rung=1, message="m",
+    )  # fmt: skip
+    ledger.write(told)
+    ledger.spool.append(told)
+    assert len(ledger.record(told.run).escalations) == 1

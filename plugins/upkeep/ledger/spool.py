@@ -10,7 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from upkeep.core.errors import UpkeepError
 from upkeep.ledger.events import EVENT, Event, to_json
+
+
+class SpoolError(UpkeepError):
+    """The spool's folder cannot be used."""
 
 
 class Spool:
@@ -37,7 +42,10 @@ class Spool:
 
     def __bool__(self) -> bool:
         """Whether anything waits."""
-        return self._lines.exists() and self._lines.stat().st_size > 0
+        try:
+            return self._lines.stat().st_size > 0
+        except OSError:
+            return False
 
     def events(self) -> Iterator[Event]:
         """Read what waits, in order, without the lines that cannot be read."""
@@ -82,8 +90,12 @@ class Spool:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with (self.folder / "lock").open("w") as lock:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            lock = (self.folder / "lock").open("w")
+        except OSError as error:
+            raise SpoolError(f"spool {self.folder}: {error.strerror}", "mend the folder or UPKEEP_SPOOL_DIR") from error
+        with lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
+import socket
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +19,7 @@ from upkeep.core.errors import ConfigurationError, UpkeepError
 from upkeep.core.model import Model
 from upkeep.ledger import events as ev
 from upkeep.ledger.record import RunRecord, fold
-from upkeep.ledger.spool import Spool
+from upkeep.ledger.spool import Spool, SpoolError
 
 if TYPE_CHECKING:
     import psycopg
@@ -24,6 +28,9 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 # Any constant works as long as no other program uses it on the same database: ASCII of "upkeep".
 ADVISORY_LOCK = 0x75706B656570
 RETRY_AFTER_SECONDS = 20
+# The server gives a statement up after the first; when it says nothing at all, the connection is cut after the second.
+STATEMENT_SECONDS = 20
+ANSWER_SECONDS = 30
 log = logging.getLogger(__name__)
 
 
@@ -49,6 +56,7 @@ class Ledger:
         self._redact = redact
         self._connection: psycopg.Connection[dict[str, Any]] | None = None
         self._away_until = 0.0
+        self._spool_reported = False
         self.spool = spool
         self.away_reason = ""
 
@@ -58,8 +66,7 @@ class Ledger:
 
         events = tuple(ev.scrub(event, self._redact) for event in events)
         try:
-            if self.spool:
-                self.replay()
+            self._catch_up()
             for event in events:
                 self._append(event)
             return True
@@ -84,15 +91,18 @@ class Ledger:
     def record(self, run: ev.RunKey) -> RunRecord:
         """Return a run as the ledger tells it or, while it is away, as the spool of this machine does."""
         rows = self.ask("events_of_run", dag_id=run.dag_id, run_id=run.run_id)
-        written = (ev.EVENT.validate_python(row["body"]) for row in rows or ())
-        return fold(run, [*written, *self.spool.events()])
+        told = [*(ev.EVENT.validate_python(row["body"]) for row in rows or ()), *self._waiting()]
+        # What was written just before the connection broke waits in the spool as well.
+        return fold(run, {event.id: event for event in told}.values())
 
     def ask(self, statement: str, **values: Any) -> list[dict[str, Any]] | None:
         """Run a statement of `include/sql/ledger`; return its rows, or None while the ledger is away."""
         import psycopg
 
         try:
-            cursor = self._connect().execute(_sql(statement), values)
+            connection = self._connect()
+            with _impatient(connection):
+                cursor = connection.execute(_sql(statement), values)
             return cursor.fetchall() if cursor.description else []
         except (psycopg.Error, OSError, UpkeepError) as error:
             self._lost(error)
@@ -109,11 +119,31 @@ class Ledger:
             self._connection.close()
             self._connection = None
 
+    def _catch_up(self) -> None:
+        """Replay what waits. A spool that cannot be used must not keep new events out of a ledger that answers."""
+        try:
+            if self.spool:
+                self.replay()
+        except SpoolError as error:
+            self._report_spool(error)
+
+    def _waiting(self) -> list[ev.Event]:
+        try:
+            return list(self.spool.events())
+        except (OSError, SpoolError) as error:
+            self._report_spool(error)
+            return []
+
+    def _report_spool(self, error: Exception) -> None:
+        if not self._spool_reported:
+            log.critical("ledger: what waits in the spool cannot be read: %s", error)
+            self._spool_reported = True
+
     def _keep_for_later(self, events: Sequence[ev.Event]) -> None:
         """Spool events; those written before the connection broke are recognised by their id at the replay."""
         try:
             self.spool.append(*events)
-        except OSError as error:
+        except (OSError, SpoolError) as error:
             log.critical("ledger: away, and the spool %s cannot be written: %s", self.spool.folder, error)
             for event in events:
                 log.critical("ledger: unrecorded event %s", ev.to_json(event))
@@ -122,7 +152,7 @@ class Ledger:
         body, key = ev.to_json(event), ev.run_of(event)
         routine_run = event.routine.id if hasattr(event, "routine") else None
         connection = self._connect()
-        with connection.transaction():
+        with _impatient(connection), connection.transaction():
             new = connection.execute(
                 _sql("append_event"),
                 {**key.model_dump(), "id": event.id, "kind": event.kind, "at": event.at, "body": body},
@@ -141,10 +171,17 @@ class Ledger:
         connection = psycopg.connect(
             self._conninfo(), autocommit=True, row_factory=dict_row, connect_timeout=5, application_name="upkeep ledger"
         )
-        # The spool forgets an event once it is committed, so a commit has to mean that it is on disk there.
         try:
-            connection.execute("set synchronous_commit = on")
-            migrate(connection)
+            with _impatient(connection):
+                # The spool forgets an event once it is committed: a commit has to mean that it is on disk there.
+                connection.execute(f"set synchronous_commit = on; set statement_timeout = '{STATEMENT_SECONDS}s'")
+                migrate(connection)
+        except psycopg.errors.InsufficientPrivilege as error:
+            connection.close()
+            raise ConfigurationError(
+                f"ledger: {error.diag.message_primary}",
+                "its role must own the schema `upkeep`, or be granted CREATE on the database to make it",
+            ) from error
         except Exception:
             connection.close()
             raise
@@ -157,7 +194,7 @@ class Ledger:
             self.away_reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             self._away_until = time.monotonic() + RETRY_AFTER_SECONDS
             log.warning("ledger: away (%s); events wait in the spool %s", self.away_reason, self.spool.folder)
-        self._connection = None
+        self.close()
 
 
 class LedgerHistory:
@@ -186,9 +223,13 @@ class LedgerHistory:
 def migrate(connection: psycopg.Connection[Any]) -> int:
     """Bring the schema up to date under an advisory lock; return how many migrations were applied.
 
+    A schema that is up to date is only read: its role need not be allowed to create anything, and a standby will do.
+
     :raises ConfigurationError: the database holds a migration that differs from ours or is newer.
     """
     wanted = {int(path.name[:4]): path for path in sorted(MIGRATIONS.glob("[0-9]*.sql"))}
+    if set(_applied(connection, wanted)) == set(wanted):
+        return 0
     with connection.transaction():
         connection.execute("select pg_advisory_xact_lock(%s)", [ADVISORY_LOCK])
         connection.execute("create schema if not exists upkeep")
@@ -196,8 +237,7 @@ def migrate(connection: psycopg.Connection[Any]) -> int:
             "create table if not exists upkeep.migration (version integer primary key, name text not null,"
             " sha256 text not null, applied_at timestamptz not null default now())"
         )
-        applied = {r["version"]: r for r in connection.execute("select * from upkeep.migration").fetchall()}
-        _check_applied(applied, wanted)
+        applied = _applied(connection, wanted)
         for version in sorted(set(wanted) - set(applied)):
             connection.execute(wanted[version].read_bytes())
             connection.execute(
@@ -207,7 +247,11 @@ def migrate(connection: psycopg.Connection[Any]) -> int:
     return len(set(wanted) - set(applied))
 
 
-def _check_applied(applied: dict[int, dict[str, Any]], wanted: dict[int, Path]) -> None:
+def _applied(connection: psycopg.Connection[Any], wanted: dict[int, Path]) -> dict[int, dict[str, Any]]:
+    """Return the migrations that the database has, after a look whether they are ours."""
+    found = connection.execute("select to_regclass('upkeep.migration') is not null as found").fetchone()
+    rows = connection.execute("select * from upkeep.migration").fetchall() if found and found["found"] else []
+    applied = {row["version"]: row for row in rows}
     for version, row in sorted(applied.items()):
         if version not in wanted:
             raise ConfigurationError(
@@ -219,6 +263,26 @@ def _check_applied(applied: dict[int, dict[str, Any]], wanted: dict[int, Path]) 
                 f"ledger: migration {row['name']} was applied with other contents than this package has",
                 "a released migration must never be edited; restore the file and add a new migration",
             )
+    return applied
+
+
+@contextmanager
+def _impatient(connection: psycopg.Connection[Any]) -> Iterator[None]:
+    """Cut the connection when the block takes too long: a server that stands still never fires its own time-outs."""
+    line = socket.socket(fileno=os.dup(connection.fileno()))
+    alarm = threading.Timer(ANSWER_SECONDS, _cut, [line])
+    alarm.daemon = True
+    alarm.start()
+    try:
+        yield
+    finally:
+        alarm.cancel()
+        line.close()
+
+
+def _cut(line: socket.socket) -> None:
+    with suppress(OSError):
+        line.shutdown(socket.SHUT_RDWR)
 
 
 def _sha256(path: Path) -> str:
