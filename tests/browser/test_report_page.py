@@ -103,10 +103,12 @@ def test_paper_shows_what_is_folded(browser: Any, files: dict[str, Path]):
     """Printed, every fold is open: paper cannot be clicked."""
     page, _ = show(browser, files["quiet"])
     page.emulate_media(media="print")
-    shown = page.evaluate(
-        "[...document.querySelectorAll('details .part')].map(e => e.checkVisibility({contentVisibilityAuto: true}))"
+    assert page.locator("details .part").count()
+    # The browser lays the page out anew some frames after the medium has changed.
+    page.wait_for_function(
+        "[...document.querySelectorAll('details .part')].every(e => e.checkVisibility({contentVisibilityAuto: true}))",
+        timeout=10_000,
     )
-    assert shown and all(shown)
     assert len(page.pdf(prefer_css_page_size=True)) > 10_000
 
 

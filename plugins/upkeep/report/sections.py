@@ -78,7 +78,7 @@ def sections(record: RunRecord, extras: Extras) -> tuple[Section, ...]:
         ordered = sorted(by_system.get(name, ()), key=lambda r: (r.key.routine, r.key.target))
         parts = [_part(routine, places[routine.key.routine, routine.key.target], extras, fold) for routine in ordered]
         areas = _areas(parts, expected.get(name, ()), missing)
-        title = extras.titles.get(name, name)
+        title = extras.titles.get(name, "System files" if name == "site" else name)
         made.append(Section("", name, title, worst(a.severity for a in areas), _window(record, name, extras), areas))
     made.sort(key=lambda section: -section.severity.rank)
     return tuple(section._replace(anchor=f"s{number}") for number, section in enumerate(made, 1))
