@@ -60,6 +60,7 @@ def _finding(root: int, sessions: Sessions, settings: Settings) -> tuple[Finding
     tree = below(root, sessions)
     waiters = [pid for pid in tree if pid != root]
     longest = max((sessions[pid]["wait_seconds"] for pid in tree), default=0.0)
+    who = "1 session waits" if len(waiters) == 1 else f"{len(waiters)} sessions wait, the longest"
     lines = [f"{'  ' * depth}{_line(sessions[pid])}" for pid, depth in tree.items()]
     if len(lines) > _LINES:
         lines = [*lines[:_LINES], f"  … and {len(lines) - _LINES} more"]
@@ -68,7 +69,7 @@ def _finding(root: int, sessions: Sessions, settings: Settings) -> tuple[Finding
         _subject(sessions[root]),
         settings.blocked,
         longest,
-        message=f"{len(waiters)} sessions wait, the longest for {span(longest)}, for\n" + "\n".join(lines),
+        message=f"{who} for {span(longest)}, blocked by\n" + "\n".join(lines),
         hint=_hint(sessions[root]),
         say=span,
     )
