@@ -106,6 +106,7 @@ def _params(systems: tuple[str, ...], routines: list[str]) -> dict[str, Param]:
         "settings": Param(
             None,
             type=["null", "object"],
+            additionalProperties={"type": ["null", "object"]},
             title="Settings",
             description='Settings above those of the system files, for example {"backup.postgres": {"jobs": 4}}.',
         ),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from upkeep.core.cadence import Cadence, RunType, Window
 from upkeep.core.model import Model
 from upkeep.ledger.events import RunKey
+from upkeep.operators import params
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -44,16 +45,16 @@ class Run(Model):
     @property
     def systems(self) -> list[str] | None:
         """The systems asked for, None for all."""
-        return self.params.get("systems") or None
+        return params.names(self.params, "systems")
 
     @property
     def routines(self) -> list[str] | None:
         """The routines asked for, None for all."""
-        return self.params.get("routines") or None
+        return params.names(self.params, "routines")
 
     def settings(self, routine: str) -> dict[str, Any]:
         """Return the settings that the run's params override for a routine."""
-        return dict((self.params.get("settings") or {}).get(routine) or {})
+        return params.settings(self.params, routine)
 
 
 def cadence_of(dag_id: str) -> Cadence | None:
@@ -77,11 +78,16 @@ def _window(dag_run: Any, cron: tuple[str, str] | None, now: datetime) -> Window
 
 
 def _next_end(end: datetime, cron: tuple[str, str]) -> datetime:
-    """Return when the window after the one that ends at `end` will have ended."""
+    """Return when the window after the one that ends at `end` will have ended.
+
+    As Airflow's timetable does it, in local time: croniter is wrong about clock changes. A time that comes twice is
+    meant the second time, one that the clock leaves out an hour later.
+    """
     from zoneinfo import ZoneInfo
 
     from croniter import croniter
 
     expression, zone = cron
-    following: datetime = croniter(expression, end.astimezone(ZoneInfo(zone))).get_next(datetime)
-    return following
+    local = end.astimezone(ZoneInfo(zone)).replace(tzinfo=None)
+    following: datetime = croniter(expression, local).get_next(datetime)
+    return max(following.replace(tzinfo=ZoneInfo(zone), fold=fold).astimezone(UTC) for fold in (0, 1))

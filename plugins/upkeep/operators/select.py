@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperator, TriggerRule
 
 from upkeep.core.system import TARGET_KINDS
+from upkeep.operators import params
 from upkeep.operators.policy import RETRY_POLICY
 
 if TYPE_CHECKING:
     from airflow.sdk import Context, XComArg
 
     from upkeep.core.errors import UpkeepError
-    from upkeep.core.model import Finding
+    from upkeep.core.model import Finding, Severity
     from upkeep.core.routine import Routine
     from upkeep.core.system import System
     from upkeep.ledger.events import Expected, RoutineKey
@@ -62,42 +63,47 @@ class SelectTargetsOperator(BaseOperator):
 
     def execute(self, context: Context) -> None:
         """Push one XCom per kind of target, and note in the ledger what the run must produce results for."""
-        from upkeep.core.errors import UpkeepError
-        from upkeep.core.model import Severity, worst
-        from upkeep.core.routine import discover_paths
         from upkeep.ledger.events import RoutineKey
         from upkeep.operators import wiring
         from upkeep.operators.lifecycle import Row
         from upkeep.operators.run import Run, cadence_of
-        from upkeep.systems.load import load_all
 
         run = Run.of(context, wiring.now())
-        # Settings are checked against every routine there is, not only those that this DAG wires.
-        wired = list(routine_paths(context["dag"]))
-        known, broken = _load([*wired, *discover_paths()])
-        routines = [known[path] for path in wired if path in known]
-        loaded = load_all()
         key = RoutineKey(**run.key.model_dump(), routine=ROUTINE, target=TARGET, try_number=run.try_number)
         with wiring.open_ledger() as ledger:
             row = Row(ledger, key, wiring.now)
             self._open_run(run, cadence_of(run.key.dag_id), ledger)
             row.open()
-            problems = [*loaded.problems, *_settings_problems(loaded.systems, known.values())]
-            findings = _findings(problems, broken)
-            self._record(key, findings, ledger)
             try:
-                _check_names(run, set(loaded.systems) | _names_of(loaded.problems), {r.name for r in routines})
-            except UpkeepError as error:
-                row.close("failed", Severity.CRITICAL, error.message, error.hint)
+                systems, worst_found = self._select(run, key, list(routine_paths(context["dag"])), ledger)
+            except BaseException as error:
+                row.close_failed(error, run.last_try)
                 raise
-            systems = [s for s in loaded.systems.values() if run.systems is None or s.name in run.systems]
-            ledger.write(_expected(run, systems, routines, wiring.now()))
-            row.close("success", worst(f.severity for f in findings))
-        for kind in TARGET_KINDS:
-            targets = [_plain(s, t) for s in systems for t in s.targets.values() if t.kind == kind]
+            row.close("success", worst_found)
+        for kind, targets in _by_kind(systems).items():
             context["ti"].xcom_push(key=kind, value=targets)
             if targets:
                 self.log.info("%s: %s", kind, ", ".join(t["id"] for t in targets))
+
+    def _select(self, run: Run, key: RoutineKey, wired: list[str], ledger: Ledger) -> tuple[list[System], Severity]:
+        """Record what is wrong with the configuration, and what is expected; return the systems of the run."""
+        from upkeep.core.model import worst
+        from upkeep.operators import wiring
+        from upkeep.systems.load import load_all
+
+        # Settings are checked against every routine there is, not only those that this DAG wires.
+        known, broken = _load(wired)
+        loaded = load_all()
+        asked = [s for s in loaded.systems.values() if run.systems is None or s.name in run.systems]
+        problems = [*loaded.problems, *_settings_problems(asked, known.values())]
+        findings = _findings([p for p in problems if _concerns(p, run)], broken) + _too_many(_by_kind(asked))
+        self._record(key, findings, ledger)
+        routines = {known[path].name: known[path] for path in wired if path in known}
+        params.check_names("system", run.systems, set(loaded.systems) | _names_of(loaded.problems))
+        params.check_names("routine", run.routines, routines)
+        params.check_settings(run.params, routines)
+        ledger.write(_expected(run, asked, list(routines.values()), wiring.now()))
+        return asked, worst(f.severity for f in findings)
 
     def _open_run(self, run: Run, cadence: Any, ledger: Ledger) -> None:
         from upkeep.ledger.events import RunOpened
@@ -111,7 +117,7 @@ class SelectTargetsOperator(BaseOperator):
                 run_type=run.type,
                 window_start=run.window.start,
                 window_end=run.window.end,
-                params=run.params,
+                params=params.without_secrets(run.params),
             )
         )
 
@@ -131,12 +137,21 @@ class TargetsOperator(BaseOperator):
 
     def __init__(self, *, kind: str, select: str, **kwargs: Any) -> None:
         kwargs["trigger_rule"] = TriggerRule.ALL_SUCCESS
+        kwargs.setdefault("retry_policy", RETRY_POLICY)
         super().__init__(**kwargs)
         self.kind, self.select = kind, select
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
-        """Return the targets, which may be none: what maps over them is then skipped."""
-        return list(context["ti"].xcom_pull(task_ids=self.select, key=self.kind) or [])
+        """Return the targets, which may be none: what maps over them is then skipped.
+
+        :raises ConfigurationError: there are more than Airflow maps over.
+        """
+        from upkeep.core.errors import ConfigurationError
+
+        targets = list(context["ti"].xcom_pull(task_ids=self.select, key=self.kind) or [])
+        for finding in _too_many({self.kind: targets}):
+            raise ConfigurationError(finding.message, finding.hint)
+        return targets
 
 
 def _findings(problems: list[Problem], broken: dict[str, UpkeepError]) -> tuple[Finding, ...]:
@@ -160,28 +175,44 @@ def _findings(problems: list[Problem], broken: dict[str, UpkeepError]) -> tuple[
     return tuple(files + modules)
 
 
-def _check_names(run: Run, systems: set[str], routines: set[str]) -> None:
-    """Refuse names in the run's params that nothing has."""
-    from upkeep.core.errors import ConfigurationError
-    from upkeep.systems.problem import did_you_mean
+def _too_many(targets: Mapping[str, list[Any]]) -> tuple[Finding, ...]:
+    """Return a critical finding for each kind with more targets than Airflow maps over.
 
-    for what, asked, known in (("system", run.systems, systems), ("routine", run.routines, routines)):
-        for name in asked or ():
-            if name not in known:
-                raise ConfigurationError(
-                    f"params of this run: unknown {what} {name!r}, known: {', '.join(sorted(known)) or 'none'}",
-                    did_you_mean(name, known) or "correct the params and trigger again",
-                )
+    The limit that counts is the API server's; it normally has the worker's configuration.
+    """
+    from airflow.sdk.configuration import conf
+
+    from upkeep.core.model import Finding, Severity
+
+    limit = conf.getint("core", "max_map_length", fallback=1024)
+    return tuple(
+        Finding(
+            check="map_length",
+            subject=kind,
+            severity=Severity.CRITICAL,
+            message=f"{len(some)} targets of kind {kind}, and Airflow maps over at most {limit}: none is worked on",
+            observed=str(len(some)),
+            limit=str(limit),
+            hint="raise [core] max_map_length (AIRFLOW__CORE__MAX_MAP_LENGTH) for API server, scheduler and workers,"
+            " or run fewer systems at a time with the param `systems`",
+        )
+        for kind, some in targets.items()
+        if len(some) > limit
+    )
 
 
-def _load(paths: Iterable[str]) -> tuple[dict[str, Routine], dict[str, UpkeepError]]:
-    """Load routines by path; one that is broken is told with its reason and takes no other down."""
+def _load(wired: Iterable[str]) -> tuple[dict[str, Routine], dict[str, UpkeepError]]:
+    """Load the wired routines and all others by path; a broken one is told with its reason and takes no other down."""
     from upkeep.core.errors import UpkeepError
-    from upkeep.core.routine import Routine
+    from upkeep.core.routine import Routine, discover_paths
 
     good: dict[str, Routine] = {}
     bad: dict[str, UpkeepError] = {}
-    for path in dict.fromkeys(paths):
+    try:
+        others = discover_paths()
+    except UpkeepError as error:
+        others, bad["upkeep.routines"] = [], error
+    for path in dict.fromkeys([*wired, *others]):
         try:
             good[path] = Routine.load(path)
         except UpkeepError as error:
@@ -199,11 +230,17 @@ def routine_paths(dag: Any) -> Iterator[str]:
             yield path
 
 
-def _settings_problems(systems: Mapping[str, System], routines: Iterable[Routine]) -> list[Problem]:
+def _settings_problems(systems: Iterable[System], routines: Iterable[Routine]) -> list[Problem]:
     from upkeep.systems.settings import check_settings
 
     known = {routine.name: routine for routine in routines}
-    return [problem for system in systems.values() for problem in check_settings(system, known)]
+    return [problem for system in systems for problem in check_settings(system, known)]
+
+
+def _concerns(problem: Problem, run: Run) -> bool:
+    """Whether a problem is one of this run: a run of one system is not red for another's file."""
+    path = Path(problem.file)
+    return run.systems is None or path.suffix.lower() not in (".yaml", ".yml") or path.stem in run.systems
 
 
 def _names_of(problems: tuple[Problem, ...]) -> set[str]:
@@ -211,8 +248,13 @@ def _names_of(problems: tuple[Problem, ...]) -> set[str]:
     return {Path(problem.file).stem for problem in problems}
 
 
-def _plain(system: System, target: Any) -> dict[str, Any]:
-    return {"id": target.id, "system": system.name, "kind": target.kind, "skip": target.skip}
+def _by_kind(systems: Iterable[System]) -> dict[str, list[dict[str, Any]]]:
+    """Return the targets of the systems for every kind there is, as plain values."""
+    found: dict[str, list[dict[str, Any]]] = {kind: [] for kind in TARGET_KINDS}
+    for system in systems:
+        for one in system.targets.values():
+            found[one.kind].append({"id": one.id, "system": system.name, "kind": one.kind, "skip": one.skip})
+    return found
 
 
 def _expected(run: Run, systems: list[System], routines: list[Routine], at: Any) -> Expected:
