@@ -94,7 +94,7 @@ def test_daily_deadlines_are_the_rungs_of_all_ladders():
 
     alerts = read_index().deadlines(Cadence.DAILY)
     dag = load(ROOT / "dags" / "maintenance_daily.py")
-    assert [d.interval for d in dag.deadline] == [alert.after for alert in alerts]
+    assert [d.interval for d in dag.deadline] == [alert.after.total_seconds() for alert in alerts]
     assert [d.callback.kwargs["rung"] for d in dag.deadline] == [alert.rung for alert in alerts]
     assert {d.callback.path for d in dag.deadline} == {"upkeep.escalation.deadline_missed"}
 

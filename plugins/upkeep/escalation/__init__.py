@@ -32,7 +32,9 @@ def build_deadlines(cadence: Cadence, alerts: Iterable[tuple[timedelta, int]]) -
     return [
         DeadlineAlert(
             reference=DeadlineReference.DAGRUN_QUEUED_AT,
-            interval=after,
+            # A number: Airflow 3.3 stores a timedelta as JSON, which clearing a task then fails to read (its issue
+            # 70368: HTTP 500, and nobody can clear anything in a run that waits for a deadline).
+            interval=after.total_seconds(),
             callback=AsyncCallback(
                 deadline_missed, {"cadence": str(cadence), "rung": rung, "after_seconds": after.total_seconds()}
             ),
