@@ -73,6 +73,35 @@ def test_the_last_try_counts():
     assert judge_run(record).passed
 
 
+def test_a_try_that_was_not_repeated_is_no_result():
+    """The task was marked as failed while it waited for its retry: nothing came of it, so the run is not green."""
+    events = [expected("database.health"), opened(), closed("retry", reason="connection cut")]
+    verdict = judge_run(fold(RUN, events))
+    assert verdict.reasons == ("claims/db: database.health was not tried again after: connection cut",)
+
+
+def test_a_cleared_run_forgets_what_is_no_longer_selected():
+    """The target that failed was taken out of its file and the run cleared: it is green."""
+    failed = [expected("database.health", "backup.postgres"), opened(), closed("failed", reason="gone")]
+    assert not judge_run(fold(RUN, failed)).passed
+    again = KEY.model_copy(update={"routine": "backup.postgres"})
+    record = fold(RUN, [*failed, expected("backup.postgres"), opened(again), closed("success", again)])
+    assert judge_run(record).passed
+    assert [r.key.routine for r in record.routines] == ["backup.postgres"]
+
+
+def test_many_missing_results_are_told_by_routine():
+    """A dead worker may take a thousand results along; the reasons stay readable."""
+    items = tuple(
+        ev.Expected.Item(routine=routine, target=f"s{n}/db", system=f"s{n}")
+        for routine in ("database.health", "backup.postgres")
+        for n in range(1000)
+    )
+    reasons = judge_run(fold(RUN, [ev.Expected(at=AT, run=RUN, items=items)])).reasons
+    assert len(reasons) == 2 and all(len(reason) < 300 for reason in reasons)
+    assert "1000 targets" in reasons[0] and "s0/db" in reasons[0]
+
+
 def test_unknown_is_carried_but_does_not_fail():
     """Unknown is not ok, and not critical either: it needs a human, not a page."""
     events = [expected("database.health"), opened(), observed(Severity.UNKNOWN), closed()]

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from airflow.sdk.exceptions import AirflowTaskTimeout
 
 from upkeep.core.cadence import Covers, Window
 from upkeep.core.errors import ConfigurationError, CriticalFindingError, TransientError
@@ -20,6 +21,7 @@ from upkeep.ledger.record import RunRecord, fold
 from upkeep.ledger.spool import Spool
 from upkeep.ledger.store import Ledger
 from upkeep.operators.lifecycle import Lifecycle
+from upkeep.operators.policy import Stopped
 
 NOW = datetime(2026, 11, 21, 1, tzinfo=UTC)
 RUN = ev.RunKey(dag_id="d", run_id="r")
@@ -144,6 +146,74 @@ def test_being_terminated_closes_the_row(tmp_path: Path):
     with pytest.raises(KeyboardInterrupt):
         bench.run()
     assert bench.record.routines[0].state == "failed"
+
+
+@pytest.mark.parametrize(
+    ("step", "parts"),
+    [
+        ("judge", {"judge": lambda job, seen: None}),
+        ("plan", {"plan": lambda job, seen: [ACTION]}),
+        ("act", {"plan": lambda job, seen: Plan(actions=(ACTION,)), "act": lambda job, action: "swept"}),
+        ("verify", {"verify": lambda job, seen, outcomes: Outcome(status=OutcomeStatus.DONE, detail="")}),
+    ],
+)
+def test_a_step_that_returns_something_else_is_named(tmp_path: Path, step: str, parts: dict[str, Any]):
+    """Whoever wrote the routine reads which step gave what; every row that was opened is closed."""
+    bench = Bench(tmp_path, **parts)
+    with pytest.raises(ConfigurationError, match=rf"sample.work: {step}\(\) returned"):
+        bench.run()
+    [record] = bench.record.routines
+    assert record.state == "failed" and all(action.status == "failed" for action in record.actions)
+
+
+@pytest.mark.parametrize(
+    ("error", "state"),
+    [
+        (KeyError("x"), "retry"),
+        (SystemExit(0), "retry"),
+        (Stopped("the task was ended from outside"), "retry"),
+        (AirflowTaskTimeout("Timeout, PID: 1"), "failed"),
+        (ConfigurationError("wrong"), "failed"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else value,
+)
+def test_the_row_says_whether_it_is_tried_again(tmp_path: Path, error: BaseException, state: str):
+    """What the row says while a try is left is what Airflow's retry policy will do."""
+
+    def broken(job: Any) -> Any:
+        raise error
+
+    bench = Bench(tmp_path, observe=broken)
+    with pytest.raises(type(error)):
+        bench.run(last_try=False)
+    assert bench.record.routines[0].state == state
+    with pytest.raises(type(error)):
+        bench.run(last_try=True)
+    assert bench.record.routines[0].state == "failed"
+
+
+def test_a_time_out_is_said_in_words(tmp_path: Path):
+    """ "Timeout, PID: 4711" tells nobody at night what happened."""
+
+    def slow(job: Any) -> Any:
+        raise AirflowTaskTimeout("Timeout, PID: 4711")
+
+    bench = Bench(tmp_path, observe=slow)
+    with pytest.raises(AirflowTaskTimeout):
+        bench.run()
+    assert bench.record.routines[0].reason == "it took longer than its execution_timeout"
+
+
+def test_a_name_that_is_no_utf8_is_kept_readable(tmp_path: Path):
+    """File names may hold any bytes; the row is closed all the same."""
+
+    def strange(job: Any) -> Any:
+        raise ConfigurationError("cannot read caf\udce9.log", "rename caf\udce9.log")
+
+    bench = Bench(tmp_path, observe=strange)
+    with pytest.raises(ConfigurationError):
+        bench.run()
+    assert bench.record.routines[0].reason == "cannot read caf\\udce9.log"
 
 
 def test_a_failed_outcome_is_a_critical_finding(tmp_path: Path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from types import ModuleType
@@ -16,6 +16,7 @@ from upkeep.core.cadence import Covers
 from upkeep.core.errors import ConfigurationError
 from upkeep.core.job import Job
 from upkeep.core.model import Action, Judgement, Model, Outcome, Plan
+from upkeep.core.system import TARGET_KINDS
 from upkeep.core.text import looks_secret
 
 
@@ -56,22 +57,18 @@ class Routine:
 
         :raises ConfigurationError: it cannot be imported or does not declare what a routine must.
         """
-        try:
-            module = importlib.import_module(path)
-        except ImportError as error:
-            raise ConfigurationError(
-                f"routine {path!r} cannot be imported: {error}", "check the operator's `routine` and PYTHONPATH"
-            ) from error
-        return cls.of(module)
+        return cls.of(_import(path))
 
     @classmethod
     def of(cls, module: ModuleType) -> Routine:
-        """Read the declaration of an imported module."""
+        """Read the declaration of an imported module.
+
+        :raises ConfigurationError: it does not declare what a routine must.
+        """
         name = routine_name(module.__name__)
-        missing = [n for n in ("TITLE", "TARGETS", "COVERS", "ROLE", "Settings", "observe") if not hasattr(module, n)]
-        if missing or not (module.__doc__ or "").strip():
+        if wrong := list(_complaints(module)):
             raise ConfigurationError(
-                f"routine {name!r} ({module.__name__}) lacks {', '.join(missing) or 'a docstring (its runbook)'}",
+                f"routine {name!r} ({module.__name__}) {' and '.join(wrong)}",
                 "see upkeep.core.routine.Routine for what a routine declares",
             )
         return cls(
@@ -108,6 +105,36 @@ class Routine:
             ) from error
 
 
+def _import(path: str) -> ModuleType:
+    """Import a module of somebody's, in which anything may go wrong."""
+    try:
+        return importlib.import_module(path)
+    except (Exception, SystemExit) as error:
+        raise ConfigurationError(
+            f"{path!r} cannot be imported: {type(error).__name__}: {error}",
+            "check the module, the operator's `routine` and PYTHONPATH",
+        ) from error
+
+
+def _complaints(module: ModuleType) -> Iterator[str]:
+    """Yield what is wrong with the declaration of a routine."""
+    missing = [n for n in ("TITLE", "TARGETS", "COVERS", "ROLE", "Settings", "observe") if not hasattr(module, n)]
+    if missing:
+        yield f"lacks {', '.join(missing)}"
+        return
+    if not (module.__doc__ or "").strip():
+        yield "lacks a docstring (its runbook)"
+    if not isinstance(module.COVERS, Covers):
+        yield f"has COVERS = {module.COVERS!r}, expected Covers.NOW or Covers.WINDOW"
+    # A string is a tuple whose comma was forgotten.
+    if isinstance(module.TARGETS, str) or not set(module.TARGETS) <= set(TARGET_KINDS):
+        yield f"has TARGETS = {module.TARGETS!r}, expected a tuple of {', '.join(TARGET_KINDS)}"
+    if not (isinstance(module.Settings, type) and issubclass(module.Settings, RoutineSettings)):
+        yield "has a Settings that is not derived from RoutineSettings"
+    elif bare := [name for name, field in module.Settings.model_fields.items() if field.is_required()]:
+        yield f"has settings without a default: {', '.join(bare)}"
+
+
 def routine_name(path: str) -> str:
     """Return the routine's name for its module's dotted path: the last two parts.
 
@@ -126,14 +153,19 @@ def discover_paths() -> list[str]:
     """Return the dotted path of every routine of this package and of the entry points in `upkeep.routines`.
 
     An entry point names a package whose sub-packages are areas, laid out as `upkeep.routines` is.
+
+    :raises ConfigurationError: a package cannot be imported.
     """
     packages = ["upkeep.routines", *(point.value for point in entry_points(group="upkeep.routines"))]
-    return [path for package in packages for path in _modules(importlib.import_module(package))]
+    return [path for package in packages for path in _modules(_import(package))]
 
 
 def _modules(package: ModuleType) -> list[str]:
-    """Return the dotted paths of the public modules two levels below a package."""
-    found = pkgutil.walk_packages(package.__path__, package.__name__ + ".")
+    """Return the dotted paths of the public modules two levels below a package.
+
+    An area that cannot be imported has none: whoever loads one of its routines by path is told the reason.
+    """
+    found = pkgutil.walk_packages(package.__path__, package.__name__ + ".", onerror=lambda _: None)
     depth = package.__name__.count(".") + 2
     return sorted(m.name for m in found if not m.ispkg and m.name.count(".") == depth and "._" not in m.name)
 

@@ -185,7 +185,20 @@ def run_of(event: Any) -> RunKey:
     return RunKey(dag_id=key.dag_id, run_id=key.run_id)
 
 
-FREE_TEXT = {"reason", "hint", "message", "detail", "observed", "evidence", "details", "settings", "params", "reasons"}
+FREE_TEXT = {
+    "reason",
+    "hint",
+    "message",
+    "detail",
+    "observed",
+    "evidence",
+    "details",
+    "settings",
+    "params",
+    "reasons",
+    "undo",
+    "limit",
+}
 
 
 def scrub(event: Any, redact: Callable[[Any], Any]) -> Any:

@@ -119,7 +119,9 @@ def fold(run: ev.RunKey, events: Iterable[ev.Event]) -> RunRecord:
                 facts.setdefault("opened_at", event.at)
                 facts["closed"] = None
             case ev.Expected():
-                expected |= {(item.routine, item.target): item for item in event.items}
+                before, expected = expected, {(item.routine, item.target): item for item in event.items}
+                # A cleared run selects again: what is no longer there can neither fail it nor be missed.
+                tries = {key: one for key, one in tries.items() if key[:2] in expected or key[:2] not in before}
             case ev.RunClosed():
                 facts["closed"] = event
             case ev.Escalated():

@@ -10,7 +10,7 @@ from airflow.sdk import BaseOperator
 
 from upkeep.core.cadence import Covers
 from upkeep.core.routine import Routine, routine_name
-from upkeep.operators.policy import RETRY_POLICY
+from upkeep.operators.policy import RETRY_POLICY, Stopped
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -35,6 +35,7 @@ class RoutineOperator(BaseOperator):
     routine: ClassVar[str]
     ui_color = "#e8f1f8"
     template_fields: Sequence[str] = ()
+    _working = False
 
     def __init__(self, *, target: dict[str, Any] | str, settings: dict[str, Any] | None = None, **kwargs: Any) -> None:
         kwargs.setdefault("retry_policy", RETRY_POLICY)
@@ -57,9 +58,25 @@ class RoutineOperator(BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Run the routine; the return value is a summary, the evidence goes to the ledger."""
+        self._working = True
+        try:
+            return self._execute(context)
+        finally:
+            self._working = False
+
+    def on_kill(self) -> None:
+        """End the work in hand, so that its programs end and its row is closed.
+
+        Airflow calls this from the handler of SIGTERM, in the main thread, and kills the process 5 s later: when a
+        person has marked the task, or its worker shuts down.
+        """
+        if self._working:
+            self._working = False
+            raise Stopped("the task was ended from outside: marked by a person, or its worker was shut down")
+
+    def _execute(self, context: Context) -> dict[str, Any]:
         from airflow.sdk.exceptions import AirflowSkipException
 
-        from upkeep.core.errors import UpkeepError
         from upkeep.core.model import Severity
         from upkeep.ledger.events import RoutineKey
         from upkeep.operators import wiring
@@ -76,9 +93,9 @@ class RoutineOperator(BaseOperator):
                 routine = Routine.load(self.routine)
                 reason = self._why_not(run, routine)
                 lifecycle = None if reason else self._lifecycle(run, routine, key, ledger)
-            except UpkeepError as error:
+            except BaseException as error:
                 row.open()
-                row.close("failed", Severity.CRITICAL, error.message, error.hint)
+                row.close_failed(error, run.last_try)
                 raise
             if lifecycle is None:
                 row.open(routine)

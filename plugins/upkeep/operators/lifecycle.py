@@ -8,12 +8,24 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
-from upkeep.core.errors import CriticalFindingError, TransientError, UpkeepError
+from upkeep.core.errors import ConfigurationError, CriticalFindingError
 from upkeep.core.job import Job
-from upkeep.core.model import Action, Finding, Judgement, Measurement, Model, Outcome, OutcomeStatus, Severity, worst
+from upkeep.core.model import (
+    Action,
+    Finding,
+    Judgement,
+    Measurement,
+    Model,
+    Outcome,
+    OutcomeStatus,
+    Plan,
+    Severity,
+    worst,
+)
 from upkeep.core.routine import Routine
 from upkeep.ledger import events as ev
 from upkeep.ledger.store import Ledger
+from upkeep.operators.policy import explain, is_tried_again
 
 
 class Summary(Model):
@@ -58,9 +70,14 @@ class Row:
             ev.RoutineClosed(at=self.now(), routine=self.key, state=state, severity=severity, reason=reason, hint=hint)
         )
 
+    def close_failed(self, error: BaseException, last_try: bool, found: Severity = Severity.OK) -> None:
+        """Close the row of a try that an error has ended; `found` is the worst that it had seen by then."""
+        again = is_tried_again(error) and not last_try
+        self.close("retry" if again else "failed", found if again else Severity.CRITICAL, *explain(error))
+
 
 class Lifecycle:
-    """One try of one routine on one target. Nothing in here knows Airflow."""
+    """One try of one routine on one target."""
 
     def __init__(
         self, routine: Routine, job: Job[Any, Any], key: ev.RoutineKey, ledger: Ledger, *, dry_run: bool, last_try: bool
@@ -82,15 +99,11 @@ class Lifecycle:
         self._row.open(self.routine, settings, self.dry_run)
         try:
             self._work()
-        except UpkeepError as error:
-            passing = isinstance(error, TransientError) and not self.last_try
-            self._close("retry" if passing else "failed", error.message, error.hint)
-            raise
         except BaseException as error:
-            self._close("failed", f"{type(error).__name__}: {error}", "read the log of this try")
+            self._row.close_failed(error, self.last_try, worst(self._severities))
             raise
         severity = worst(self._severities)
-        self._close("failed" if severity is Severity.CRITICAL else "success")
+        self._row.close("failed" if severity is Severity.CRITICAL else "success", severity)
         if severity is Severity.CRITICAL:
             raise CriticalFindingError(
                 f"{self.key.target}: {self.routine.title} found something critical",
@@ -107,12 +120,22 @@ class Lifecycle:
 
     def _work(self) -> None:
         seen = self.routine.observe(self.job)
-        self._note("judge", self.routine.judge(self.job, seen))
-        outcomes = tuple(self._do(n, action) for n, action in enumerate(self.routine.plan(self.job, seen).actions, 1))
+        self._note("judge", self._checked("judge", Judgement, self.routine.judge(self.job, seen)))
+        plan = self._checked("plan", Plan, self.routine.plan(self.job, seen))
+        outcomes = tuple(self._do(number, action) for number, action in enumerate(plan.actions, 1))
         if self.dry_run:
             return
         self._note("act", _said_by(outcomes))
-        self._note("verify", self.routine.verify(self.job, seen, outcomes))
+        self._note("verify", self._checked("verify", Judgement, self.routine.verify(self.job, seen, outcomes)))
+
+    def _checked[T](self, step: str, expected: type[T], given: Any) -> T:
+        """Return what a step of the routine gave, when it is what it must be."""
+        if not isinstance(given, expected):
+            raise ConfigurationError(
+                f"{self.routine.name}: {step}() returned {type(given).__name__}, expected {expected.__name__}",
+                "correct the routine's module",
+            )
+        return given
 
     def _do(self, number: int, action: Action) -> Outcome:
         self._counts["actions"] += 1
@@ -122,9 +145,9 @@ class Lifecycle:
         if self.dry_run:
             return Outcome(status=OutcomeStatus.SKIPPED, detail="dry run")
         try:
-            outcome = self.routine.act(self.job, action)
+            outcome = self._checked("act", Outcome, self.routine.act(self.job, action))
         except BaseException as error:
-            self._close_action(number, OutcomeStatus.FAILED, str(error), {})
+            self._close_action(number, OutcomeStatus.FAILED, explain(error)[0], {})
             raise
         self._close_action(number, outcome.status, outcome.detail, outcome.evidence)
         return outcome
@@ -159,10 +182,6 @@ class Lifecycle:
                     findings=said.findings,
                 )
             )
-
-    def _close(self, state: ev.ROUTINE_STATES, reason: str = "", hint: str = "") -> None:
-        severity = Severity.CRITICAL if state == "failed" else worst(self._severities)
-        self._row.close(state, severity, reason, hint)
 
     def _now(self) -> datetime:
         return self.job.tools.now()

@@ -83,7 +83,8 @@ def _redact(value: Any) -> Any:
     """Mask every secret that Airflow knows of: passwords of connections, sensitive variables."""
     from airflow.sdk._shared.secrets_masker.secrets_masker import redact
 
-    return redact(value)
+    # By itself it looks only five levels deep, and evidence may be deeper.
+    return redact(value, max_depth=100)
 
 
 @contextmanager
