@@ -3,8 +3,8 @@
     python -m bench.parse [--rounds 7]
 
 Each figure comes from fresh processes, which import `airflow.sdk` and then run every file of `dags/`; the time of the
-second part is what is judged (names that the SDK loads only when asked for are part of it). It is taken with 5 and with 500
-generated system files, with and without the cache of ladders, in turn so that a busy machine harms all alike.
+second part is what is judged (names that the SDK loads only when asked for are part of it). It is taken with 5 and with
+500 generated system files, with and without the cache of ladders, in turn so that a busy machine harms all alike.
 The exit code is 1 when a limit is broken.
 """
 

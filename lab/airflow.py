@@ -52,7 +52,7 @@ class _ApiServer(_Component):
 
 
 class Airflow:
-    """Airflow in a folder: `with Airflow(folder, dags, metadata_url, env) as airflow: airflow.run("maintenance_daily")`.
+    """Airflow in a folder, as a context manager or with `start` and `stop`; runs are started and read over REST.
 
     Everybody who reaches 127.0.0.1 is an admin: it is a lab. `metadata_url` is SQLAlchemy's address of the database.
     """
@@ -114,7 +114,12 @@ class Airflow:
         """Run an `airflow` command and return what it printed. :raises LabError: it failed."""
         program = str(Path(sysconfig.get_path("scripts")) / "airflow")
         done = subprocess.run(
-            [sys.executable, program, *words], env=self.env, cwd=self.folder, capture_output=True, text=True
+            [sys.executable, program, *words],
+            env=self.env,
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         if done.returncode:
             raise LabError(
