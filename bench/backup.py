@@ -6,8 +6,9 @@ In turn, so that a busy machine is busy for all of them:
 - *bare*: `pg_dump --format=directory` with our jobs and compression, then its files are uploaded: no proof of anything;
 - *ours*: the same dump with fingerprints of every row, SHA-256 of every file, manifest, roles.
 
-`BENCH_GB` (1.0) is the size of the database, `BENCH_ROUNDS` (2) how often each is run; the best of each counts, and
-server, store and all of them share the machine's cores.
+`BENCH_GB` (1.0) is the size of the database, `BENCH_ROUNDS` (2) how often each is run, `BENCH_LEVEL` (7) and
+`BENCH_LONG` (1) the compression of the two dumps; the best of each counts. Server, store and all of them share the
+cores.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from lab.servers import ObjectStoreServer
 BUCKET = "bench"
 GB = float(os.environ.get("BENCH_GB", "1.0"))
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "2"))
-JOBS, LEVEL = 2, 3
+JOBS, LEVEL, LONG = 2, int(os.environ.get("BENCH_LEVEL", "7")), os.environ.get("BENCH_LONG") != "0"
 # Rows per GB of database, indexes included.
 SALES, AUDITS, NOTES, ACCOUNTS, SMALL = 2_400_000, 750_000, 350_000, 1_100_000, 50
 
@@ -56,7 +57,7 @@ TABLES = (
               'path', '/api/v1/' || (array['claims', 'policies', 'files'])[1 + i % 3]
               || '/' || md5((20000 * u(i, 2) ^ 2)::int::text)::uuid,
               'method', (array['GET', 'POST', 'PUT'])[1 + (2 * u(i, 3))::int],
-              'agent', 'Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 Chrome/' || (100 + 30 * u(i, 4))::int || '.0',
+              'agent', 'Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 Chrome/' || (100 + 30 * u(i, 4))::int,
               'changes', jsonb_build_array(jsonb_build_object('field', 'status',
               'before', 'submitted', 'after', (array['approved', 'rejected'])[1 + i % 2]))) as entry
          from generate_series(1, {audits}) as i""",
@@ -103,7 +104,8 @@ def gzip(order: dict[str, Any], work: Path) -> int:
 
 def bare(order: dict[str, Any], work: Path) -> int:
     """A parallel dump with our settings, then upload; return the bytes stored."""
-    command = [f"{order['programs']}/pg_dump", "-Fd", f"-j{JOBS}", f"--compress=zstd:{LEVEL}", "--no-sync"]
+    method = f"zstd:level={LEVEL},long" if LONG else f"zstd:{LEVEL}"
+    command = [f"{order['programs']}/pg_dump", "-Fd", f"-j{JOBS}", f"--compress={method}", "--no-sync"]
     subprocess.run([*command, "-f", str(work / "dump"), order["dsn"]], check=True)
     files = sorted((work / "dump").iterdir())
     s3, prefix = client(order), f"bare/{time.time()}"
@@ -122,7 +124,7 @@ def ours(order: dict[str, Any], work: Path) -> int:
     s3 = client(order)
     archive = make_archiver(lambda _: order["dsn"], lambda _: S3Store(s3, BUCKET, "ours"), work)
     place = Place(store=StoreRef(url=f"s3://{BUCKET}/ours", conn_id="store"), target="bench/db")
-    options = Options(programs=order["programs"], jobs=JOBS, compression_level=LEVEL)
+    options = Options(programs=order["programs"], jobs=JOBS, compression_level=LEVEL, long_window=LONG)
     kept = archive.backup(Database(conn_id="db"), place, options, "bench", lambda _: None)
     print(json.dumps(kept.manifest.seconds), file=sys.stderr)
     return kept.manifest.size_bytes
@@ -161,10 +163,10 @@ def measure(order: dict[str, Any], way: str) -> dict[str, Any]:
     """Run one way in a fresh process."""
     work = Path(order["scratch"]) / way
     work.mkdir()
-    arguments = json.dumps({**order, "way": way, "work": str(work)})
     done = subprocess.run(
-        [sys.executable, "-m", "bench.backup", arguments], stdout=subprocess.PIPE, text=True, check=True
-    )
+        [sys.executable, "-m", "bench.backup", "one"], input=json.dumps({**order, "way": way, "work": str(work)}),
+        stdout=subprocess.PIPE, text=True, check=True,
+    )  # fmt: skip
     shutil.rmtree(work)
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
@@ -213,6 +215,6 @@ def main() -> None:
 
 if __name__ == "__main__":
     if len(sys.argv) > 1:
-        one(json.loads(sys.argv[1]))
+        one(json.load(sys.stdin))
     else:
         main()

@@ -108,7 +108,7 @@ def test_manifest_tells_source_sequences_and_tools(lab: World) -> None:
     assert manifest.source.database == "shop"
     assert manifest.source.system_identifier and manifest.source.lsn
     assert [(s.last_value, s.is_called) for s in manifest.sequences] == [(7, True)]
-    assert manifest.settings["compress"].startswith("zstd" if lab.postgres.major >= 16 else "3")
+    assert manifest.settings["compress"].startswith("zstd" if lab.postgres.major >= 16 else "6")
     assert core.GLOBALS in {f.name for f in manifest.files} and manifest.roles == ""
     assert b"PASSWORD" not in b"".join(open_file(lab, kept, core.GLOBALS))
     assert lab.archive.manifest(lab.place, manifest.id) == manifest

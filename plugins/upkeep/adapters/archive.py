@@ -83,7 +83,8 @@ class Archive:
     def backup(self, database: Database, place: Place, options: Options, run_id: str, say: Say) -> Kept:
         """Make a backup; what was stored of one that fails is removed as far as the store can be reached."""
         started = datetime.now(UTC)
-        backup_id = f"{started:%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
+        # Microseconds first: ids of one second stand in the order in which they were begun.
+        backup_id = f"{started:%Y%m%dT%H%M%SZ}-{started.microsecond:05x}{secrets.randbelow(4096):03x}"
         store = self._store(place.store)
         backup_staging.need(self._scratch, options.expected_bytes, "the dump")
         making = Making(store, f"{place.target}/{backup_id}", backup_marker.ours(run_id, started))
@@ -153,7 +154,7 @@ class Making:
         """Dump, prove and store everything but the manifest, and return that."""
         programs = pg_tools.find(snapshot.source.version_num, options.programs)
         reach = pg_tools.access(conninfo, f"{backup_snapshot.APPLICATION} pg_dump")
-        compress = pg_tools.compression(programs, options.compression_level)
+        compress = pg_tools.compression(programs, options.compression_level, options.long_window)
         sender = Sender(self.store, self.prefix, options.upload_jobs)
         dump = Dump(snapshot, sender, folder / "dump", say, self.beat)
         try:

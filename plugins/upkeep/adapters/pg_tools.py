@@ -25,6 +25,8 @@ _SETVAL = re.compile(r"^SELECT pg_catalog\.setval\((E?)'((?:[^']|'')*)', (-?\d+)
 _COPY, _COPY_END, _COPY_BEGINS = b"\nCOPY ", b"\n\\.\n", b" FROM stdin;\n"
 
 _COMPLAINT = re.compile(r"\b(error|fatal|detail|hint|ERROR|FATAL|PANIC)\b:")
+# pg_dump's own default: above it, gzip takes much longer for little.
+_GZIP_LEVEL = 6
 _FULL = "free space there, or point UPKEEP_SCRATCH_DIR to a larger disk; it is tried again"
 _TROUBLE: tuple[tuple[str, type[UpkeepError], str], ...] = (
     (
@@ -102,21 +104,22 @@ def _programs(folder: Path) -> Programs | None:
 
 
 @functools.lru_cache(maxsize=64)
-def compression(programs: Programs, level: int) -> str:
+def compression(programs: Programs, level: int, long_window: bool = False) -> str:
     """Return the value of `--compress`: zstd where this pg_dump has it (16 on, when built with it), else gzip."""
     if programs.major < 16:
-        return str(level)
+        return str(min(level, _GZIP_LEVEL))
+    zstd = f"zstd:level={level},long" if long_window else f"zstd:{level}"
     # pg_dump checks the method before it connects; the connection is one that cannot come about.
     command: list[str | Path] = [
         programs.path("pg_dump"),
         "-Fc",
-        f"--compress=zstd:{level}",
+        f"--compress={zstd}",
         "-f",
         os.devnull,
         "host=/nonexistent",
     ]
     done, _ = run(command)
-    return f"gzip:{level}" if any("not support compression" in line for line in done.errors) else f"zstd:{level}"
+    return f"gzip:{min(level, _GZIP_LEVEL)}" if any("not support compression" in line for line in done.errors) else zstd
 
 
 class Access(NamedTuple):

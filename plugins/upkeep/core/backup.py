@@ -219,7 +219,8 @@ class Options(Model):
     jobs: int = 2
     fingerprint_jobs: int = 1
     upload_jobs: int = 4
-    compression_level: int = 3
+    compression_level: int = 7
+    long_window: bool = True
     lock_timeout: float = 60.0
     programs: str = Field("", description="folder with pg_dump; default: UPKEEP_PG_BIN, then PATH, then usual places")
     expected_bytes: int = Field(0, ge=0, description="space that staging must have before the dump starts")

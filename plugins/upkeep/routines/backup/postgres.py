@@ -52,7 +52,8 @@ class Settings(RoutineSettings):
     jobs: int = Field(2, ge=1, le=32, description="processes of pg_dump, each with a connection")
     fingerprint_jobs: int = Field(1, ge=1, le=16, description="connections that compute fingerprints")
     upload_jobs: int = Field(4, ge=1, le=16, description="files that are uploaded at a time (8 MiB of memory each)")
-    compression_level: int = Field(3, ge=1, le=9, description="level of zstd, or gzip where there is no zstd")
+    compression_level: int = Field(7, ge=1, le=9, description="level of zstd (gzip, where there is no zstd: up to 6)")
+    long_window: bool = Field(True, description="zstd looks 128 MiB back: smaller, and so much memory for each job")
     lock_timeout: float = Field(60, ge=1, le=3600, description="seconds to wait for a table that somebody has locked")
     sweep_after_hours: float = Field(2, ge=0.25, le=168, description="hours of silence after which a writer is dead")
     programs: str = Field("", description="folder with pg_dump; default: UPKEEP_PG_BIN, PATH, usual places")
@@ -181,6 +182,7 @@ def _backup(job: Job[PostgresTarget, Settings], expected_bytes: int) -> Outcome:
         fingerprint_jobs=wanted.fingerprint_jobs,
         upload_jobs=wanted.upload_jobs,
         compression_level=wanted.compression_level,
+        long_window=wanted.long_window,
         lock_timeout=wanted.lock_timeout,
         programs=wanted.programs,
         expected_bytes=expected_bytes,
