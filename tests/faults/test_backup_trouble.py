@@ -142,8 +142,20 @@ def test_missing_privilege_is_told_with_its_cure(shop: World) -> None:
         shop.backup()
     with shop.connect() as connection:
         connection.execute('grant pg_read_all_data to "reader"')
-    kept = shop.backup()
+        connection.execute("revoke connect on database postgres, template1 from public")
+        number = connection.execute("select lo_from_bytea(0, 'content')").fetchone()[0]
+    try:
+        with pytest.raises(ConfigurationError, match="GRANT SELECT ON LARGE OBJECT"):
+            shop.backup()
+        with shop.connect() as connection:
+            connection.execute(f'grant select on large object {number} to "reader"')
+        kept = shop.backup()
+    finally:
+        with shop.connect() as connection:
+            connection.execute("grant connect on database postgres, template1 to public")
     assert shop.check(kept.manifest.id).ok
+    assert kept.manifest.roles == ""
+    assert kept.manifest.large_objects.count == 1
     assert {t.name for t in kept.manifest.tables} == {("public", "big"), ("public", "small")}
 
 

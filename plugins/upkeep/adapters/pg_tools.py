@@ -34,6 +34,11 @@ _TROUBLE: tuple[tuple[str, type[UpkeepError], str], ...] = (
         ConfigurationError,
         "dump as the tables' owner or a role with BYPASSRLS: policies hide rows",
     ),
+    (
+        "permission denied for large object",
+        ConfigurationError,
+        "GRANT SELECT ON LARGE OBJECT ... TO the role (pg_read_all_data does not cover them), or back up as superuser",
+    ),
     ("permission denied", ConfigurationError, "GRANT pg_read_all_data TO the role of the backup connection"),
     ("authentication failed", ConfigurationError, "correct login and password of the Airflow connection"),
     ("no password supplied", ConfigurationError, "put a password into the Airflow connection"),
@@ -127,6 +132,7 @@ class Access(NamedTuple):
 
     conninfo: str
     env: dict[str, str]
+    database: str
 
 
 def access(conninfo: str, application_name: str) -> Access:
@@ -139,7 +145,8 @@ def access(conninfo: str, application_name: str) -> Access:
     # Time-outs that role or database set for applications must not end a dump of hours.
     options = f"{parts.pop('options', '')} -c statement_timeout=0 -c idle_in_transaction_session_timeout=0".strip()
     safe = make_conninfo(**{**parts, "options": options, "application_name": application_name})
-    return Access(safe, environment(**({"PGPASSWORD": str(password)} if password else {})))
+    database = str(parts.get("dbname") or parts.get("user") or "")
+    return Access(safe, environment(**({"PGPASSWORD": str(password)} if password else {})), database)
 
 
 def dump_command(
@@ -171,6 +178,8 @@ def globals_of(programs: Programs, reach: Access) -> tuple[bytes, str]:
         "--globals-only",
         "--no-role-passwords",
         "--no-password",
+        # Not "postgres", its default: the role may be let into this database only.
+        f"--database={reach.database}",
         f"--dbname={reach.conninfo}",
     ]
     done, out = run(command, env=reach.env)
