@@ -73,7 +73,10 @@ def _close(dag: DAG, systems: tuple[str, ...]) -> None:
     leaves = [task for task in dag.tasks if not task.downstream_task_ids]
     report = ReportOperator(task_id="report")
     verdict = VerdictOperator(task_id="verdict", retries=0)
-    leaves >> report >> verdict
+    leaves >> report
+    # The verdict waits for the work as well as for the report: "clear only failed" leaves a report that succeeded as it
+    # is, and a verdict that followed it alone would not wait for what is done again.
+    [*leaves, report] >> verdict
     dag.params.update(_params(systems, [routine_name(path) for path in routine_paths(dag)]))
 
 

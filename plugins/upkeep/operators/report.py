@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator, TriggerRule
@@ -11,9 +12,15 @@ from upkeep.operators.policy import RETRY_POLICY
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from upkeep.ledger.record import RunRecord
+    from upkeep.ledger.store import Ledger
+    from upkeep.ledger.verdict import Verdict
+
 # Kept longer than a year so that an auditor can compare with the same month of last year.
 MEASUREMENT_DAYS = 400
 REPORT_DAYS = 1100
+log = logging.getLogger(__name__)
+SHAPES = {"html": "html", "markdown": "md"}
 
 
 class _LastOperator(BaseOperator):
@@ -33,26 +40,19 @@ class ReportOperator(_LastOperator):
 
     def execute(self, context: Context) -> dict[str, str]:
         """Build and keep the report; return where the files are."""
-        from upkeep.ledger.events import ReportKept
         from upkeep.ledger.verdict import judge_run
         from upkeep.operators import wiring
         from upkeep.operators.run import Run
-        from upkeep.report import build, gather
 
         run = Run.of(context, wiring.now())
         with wiring.open_ledger() as ledger:
             record = ledger.record(run.key)
             verdict = judge_run(record)
-            made = build(record, verdict, gather(ledger, record, wiring.now()))
-            kept = ledger.write(ReportKept(at=wiring.now(), run=run.key, html=made.html, markdown=made.markdown))
-            if kept:
+            if _keep_report(ledger, record, verdict):
                 ledger.prune(MEASUREMENT_DAYS, REPORT_DAYS)
-        paths = {shape: wiring.report_path(run.key, suffix) for shape, suffix in (("html", "html"), ("markdown", "md"))}
-        paths["html"].parent.mkdir(parents=True, exist_ok=True)
-        paths["html"].write_text(made.html, encoding="utf-8")
-        paths["markdown"].write_text(made.markdown, encoding="utf-8")
+        paths = {shape: str(wiring.report_path(run.key, suffix)) for shape, suffix in SHAPES.items()}
         self.log.info("report: %s", paths["html"])
-        return {shape: str(path) for shape, path in paths.items()} | {"verdict": verdict.severity.value}
+        return paths | {"verdict": verdict.severity.value}
 
 
 class VerdictOperator(_LastOperator):
@@ -73,7 +73,10 @@ class VerdictOperator(_LastOperator):
 
         run = Run.of(context, wiring.now())
         with wiring.open_ledger() as ledger:
-            verdict = judge_run(ledger.record(run.key))
+            record = ledger.record(run.key)
+            verdict = judge_run(record)
+            if _is_outdated(ledger, record):
+                _keep_report(ledger, record, verdict)
             ledger.write(RunClosed(at=wiring.now(), run=run.key, verdict=verdict.severity, reasons=verdict.reasons))
         self.log.info("verdict: %s", verdict.severity)
         for reason in verdict.reasons:
@@ -83,3 +86,30 @@ class VerdictOperator(_LastOperator):
                 f"the run is critical: {'; '.join(verdict.reasons)}", "open the run's report for what to do"
             )
         return verdict.severity.value
+
+
+def _keep_report(ledger: Ledger, record: RunRecord, verdict: Verdict) -> bool:
+    """Build the report and keep it in files and ledger; return whether the ledger has it."""
+    from upkeep.ledger.events import ReportKept
+    from upkeep.operators import wiring
+    from upkeep.report import build, gather
+
+    made = build(record, verdict, gather(ledger, record, wiring.now()))
+    kept = ledger.write(ReportKept(at=wiring.now(), run=record.run, html=made.html, markdown=made.markdown))
+    try:
+        for shape, suffix in SHAPES.items():
+            path = wiring.report_path(record.run, suffix)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(getattr(made, shape), encoding="utf-8")
+    except OSError as error:
+        if not kept:
+            raise
+        log.error("report: the ledger has it, its files cannot be written: %s", error)
+    return kept
+
+
+def _is_outdated(ledger: Ledger, record: RunRecord) -> bool:
+    """Whether something was done after the report was kept: "clear only failed" leaves a report that succeeded."""
+    kept = ledger.ask("report_of_run", **record.run.model_dump()) or ()
+    ended = [routine.closed_at for routine in record.routines if routine.closed_at]
+    return any(moment > report["at"] for report in kept for moment in ended)
