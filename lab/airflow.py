@@ -14,6 +14,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Self
 
@@ -101,8 +102,9 @@ class Airflow:
 
     def stop(self) -> None:
         """End every component in good order."""
-        for part in (*self.others, self.api):
-            part.stop()
+        with ThreadPoolExecutor(len(self.others)) as pool:
+            list(pool.map(_Component.stop, self.others))
+        self.api.stop()
 
     def __enter__(self) -> Self:
         return self.start()
@@ -225,6 +227,8 @@ class Airflow:
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": metadata_url or f"sqlite:///{self.folder}/airflow.db",
             "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "30",
             "AIRFLOW__SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "2",
+            # How long a task's supervisor may sleep before it sees that its task has ended; the default is 5 s.
+            "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
             "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(self.folder / "logs"),
             "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
         }
