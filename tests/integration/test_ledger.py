@@ -203,6 +203,32 @@ def test_history_is_of_earlier_runs(ledger: Ledger):
     assert history.last("used", "other") is None
 
 
+def test_a_finding_that_comes_back_is_new(ledger: Ledger):
+    """A run that looked and did not find it ends the streak; one that could not look does not."""
+    finding = "claims/db|database.health|sequence|public.s"
+    days = [AT + timedelta(days=n) for n in range(5)]
+    for number in (0, 2, 4):
+        ledger.write(*story(key(f"r{number}"), at=days[number]))
+    clean = [e for e in story(key("r1"), at=days[1]) if e.kind != "observed"]
+    blind = [
+        e.model_copy(update={"state": "failed", "reason": "no connection"}) if e.kind == "routine_closed" else e
+        for e in story(key("r3"), at=days[3])
+        if e.kind != "observed"
+    ]
+    ledger.write(*clean, *blind)
+    assert ledger.ask("first_seen", keys=[finding]) == [{"key": finding, "first_seen": days[2], "times": 2}]
+
+
+def test_a_server_restarted_meanwhile_is_not_away(ledger: Ledger, server: PostgresServer):
+    """A cut connection is opened again at once, for reading and for writing."""
+    ledger.write(*story(key()))
+    for deed in (lambda: ledger.ask("recent_runs", limit=5), lambda: ledger.write(*story(key("r2")))):
+        server.stop()
+        server.start()
+        assert deed()
+    assert not ledger.spool
+
+
 def test_old_rows_are_forgotten_and_evidence_stays(ledger: Ledger):
     """Measurements go after their time; findings, actions and backups stay."""
     ledger.write(*story(key(), at=AT - timedelta(days=2000)))

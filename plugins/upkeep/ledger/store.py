@@ -66,9 +66,7 @@ class Ledger:
 
         events = tuple(ev.scrub(event, self._redact) for event in events)
         try:
-            self._catch_up()
-            for event in events:
-                self._append(event)
+            self._twice(lambda: self._write(events))
             return True
         except (psycopg.Error, OSError, UpkeepError) as error:
             self._lost(error)
@@ -100,10 +98,7 @@ class Ledger:
         import psycopg
 
         try:
-            connection = self._connect()
-            with _impatient(connection):
-                cursor = connection.execute(_sql(statement), values)
-            return cursor.fetchall() if cursor.description else []
+            return self._twice(lambda: self._ask(statement, values))
         except (psycopg.Error, OSError, UpkeepError) as error:
             self._lost(error)
             return None
@@ -187,6 +182,34 @@ class Ledger:
             raise
         self._connection, self.away_reason = connection, ""
         return connection
+
+    def _write(self, events: Sequence[ev.Event]) -> None:
+        self._catch_up()
+        for event in events:
+            self._append(event)
+
+    def _ask(self, statement: str, values: dict[str, Any]) -> list[dict[str, Any]]:
+        connection = self._connect()
+        with _impatient(connection):
+            cursor = connection.execute(_sql(statement), values)
+        return cursor.fetchall() if cursor.description else []
+
+    def _twice[T](self, deed: Callable[[], T]) -> T:
+        """Do something, and once more when the connection of earlier deeds turns out to be cut.
+
+        A server that was restarted meanwhile is not away; one that stood still until we cut the line is. What was
+        written before the cut is known by its event's id.
+        """
+        import psycopg
+
+        had, began = self._connection, time.monotonic()
+        try:
+            return deed()
+        except (psycopg.OperationalError, psycopg.InterfaceError):
+            if had is None or not had.broken or time.monotonic() - began >= ANSWER_SECONDS:
+                raise
+            self.close()
+            return deed()
 
     def _lost(self, error: Exception) -> None:
         """Remember that the ledger is away, so that a run does not wait for a time-out at every event."""
