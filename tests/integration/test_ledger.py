@@ -287,6 +287,8 @@ def test_a_ledger_that_stands_still_holds_nobody_up(ledger: Ledger, monkeypatch:
     backend = ledger._connect().info.backend_pid
     os.kill(backend, signal.SIGSTOP)
     try:
+        while Path(f"/proc/{backend}/stat").read_text().rpartition(")")[2].split()[0] != "T":
+            pass
         assert not ledger.write(*story(key("r1")))
     finally:
         os.kill(backend, signal.SIGCONT)
