@@ -93,8 +93,9 @@ def test_the_ledgers_history_goes_before_the_stores() -> None:
 
 
 def test_standing_content_is_suspicious_only_when_rows_were_written() -> None:
-    """Equal contents while the server counted writes are told; a database at rest is not."""
-    assert told(verify.judge(job(), seen(100, 100, 100, same=True))) == [("constant", "warning")]
+    """Equal contents while the server counted writes are told; a database at rest or with a few rollbacks is not."""
+    assert told(verify.judge(job(constant_writes=1), seen(100, 100, 100, same=True))) == [("constant", "warning")]
+    assert told(verify.judge(job(), seen(100, 100, 100, same=True))) == []
     assert told(verify.judge(job(), seen(100, 100, 100, same=True, writes=False))) == []
     assert told(verify.judge(job(), seen(100, 100, same=True))) == []
 

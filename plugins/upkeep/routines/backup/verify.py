@@ -65,6 +65,11 @@ class Settings(RoutineSettings):
     size_ratio_low: Threshold = Threshold(warning=0.5, critical=0.1, direction="below")
     size_ratio_high: Threshold = Threshold(warning=3.0)
     constant_backups: int = Field(3, ge=2, le=30, description="equal contents in a row that are suspicious")
+    constant_writes: int = Field(
+        1000,
+        ge=1,
+        description="rows written between two equal backups that make them suspicious; rolled-back ones count",
+    )
     history: int = Field(14, ge=3, le=365, description="earlier sizes that the newest is compared with")
     programs: str = Field("", description="folder with pg_restore; default: UPKEEP_PG_BIN, PATH, usual places")
     progress_seconds: float = Field(15, ge=1, le=600, description="seconds between two lines of progress in the log")
@@ -253,8 +258,10 @@ def _constant(job: Job[PostgresTarget, Settings], seen: Seen) -> tuple[Finding, 
     known = [k for k in seen.known if not k.damage]
     if len(known) < job.settings.constant_backups or len({k.content_sha256 for k in known}) > 1:
         return ()
-    # Newest first; a reset of the server's statistics makes a count smaller, and then nothing is known.
-    if not all(newer.writes > older.writes for newer, older in pairwise(known)):
+    # Newest first; a reset of the server's statistics makes a count smaller, and then nothing is known. The server
+    # counts rows of rolled-back transactions as written too, so a few of them prove nothing.
+    least = job.settings.constant_writes
+    if not all(newer.writes - older.writes >= least for newer, older in pairwise(known)):
         return ()
     finding = Finding(
         check="constant",
