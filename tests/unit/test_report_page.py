@@ -313,3 +313,18 @@ def test_the_run_may_be_unknown():
     told = samples.health("claims")
     html = samples.report_of([samples.expected(("database.health", "claims/db")), *told]).html
     assert "unknown" in html and ev.RunKey(dag_id="maintenance_daily", run_id=samples.RUN.run_id).run_id in html
+
+
+def test_a_tree_keeps_its_shape():
+    """A finding of several lines is shown line by line, with its indentation."""
+    tree = "2 sessions wait, blocked by\npid 1 owner\n  pid 2 waits\n    pid 3 waits"
+    events = [
+        event.model_copy(
+            update={"findings": (event.findings[0].model_copy(update={"message": tree}), *event.findings[1:])}
+        )
+        if event.kind == "observed" and event.findings
+        else event
+        for event in samples.troubled_events()
+    ]
+    html = samples.report_of(events, samples.troubled_extras()).html
+    assert '<pre class="small">pid 1 owner\n\u00a0\u00a0pid 2 waits\n\u00a0\u00a0\u00a0\u00a0pid 3 waits</pre>' in html

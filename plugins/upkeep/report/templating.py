@@ -35,6 +35,8 @@ def environment(folder: Path = TEMPLATES) -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    # `render` takes the templates' own indentation away; that of foreign text is held by spaces that do not break.
+    made.filters["keep_indent"] = lambda text: str(text).replace("  ", "\u00a0\u00a0")
     made.globals.update(SIGNS=SIGNS, plural=human.plural, label=human.label, style=_style())
     return made
 
@@ -42,7 +44,7 @@ def environment(folder: Path = TEMPLATES) -> jinja2.Environment:
 def render(template: str, folder: Path = TEMPLATES, **values: Any) -> str:
     """Return a page; the indentation of templates does not travel with it."""
     page = environment(folder).get_template(template).render(values)
-    return re.sub(r"\n\s+", "\n", page).strip() + "\n"
+    return re.sub(r"\n[ \t\n]+", "\n", page).strip() + "\n"
 
 
 def _finalize(value: Any) -> Any:
