@@ -57,7 +57,7 @@ LOAD = """with a as (update customer set late = clock_timestamp()::text where id
           insert into sale values ('2026-01-02', 1)"""
 
 
-@pytest.fixture(scope="module", params=[14, 18])
+@pytest.fixture(scope="module", params=[14, 15, 16, 17, 18])
 def lab(request: pytest.FixtureRequest) -> Iterator[World]:
     with world(request.param) as made:
         yield made
