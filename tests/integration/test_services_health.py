@@ -189,7 +189,7 @@ def test_warm_up_is_apart() -> None:
 
     def cold(connection: socket.socket) -> None:
         time.sleep(0.8)
-        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+        connection.sendall(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}")
 
     with serve({"/h": [Page(cold), *[page()] * 5]}) as service:
         judged = run(job({"a": {"path": "/h"}}, service.url, response_time={"warning": 600}))
@@ -251,7 +251,7 @@ def test_slow() -> None:
 
     def slow(connection: socket.socket) -> None:
         time.sleep(0.06)
-        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+        connection.sendall(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}")
 
     with serve({"/h": Page(slow)}) as service:
         limit = {"warning": 30, "critical": 60_000}
