@@ -98,7 +98,7 @@ class Session:
 
 
 @contextmanager
-def open_session(
+def open_session[S: Session](
     conninfo: str,
     *,
     database: str | None = None,
@@ -107,28 +107,33 @@ def open_session(
     lock_timeout: float = 0.1,
     connect_timeout: float = 5.0,
     read_only: bool = True,
-) -> Iterator[Session]:
+    settings: Mapping[str, str] | None = None,
+    kind: type[S] = Session,  # type: ignore[assignment]
+) -> Iterator[S]:
     """Connect and give a session, closed at the end. Times are in seconds; 0 switches a time-out off.
 
     :param database: the database to connect to when it is not the one `conninfo` names.
     :param application_name: how DBAs see us in pg_stat_activity (63 bytes).
+    :param settings: further server settings for this session.
+    :param kind: the class of session to give.
     :raises ConfigurationError: the server is there and does not want us: wrong password, no such database or role.
     :raises TransientError: the server cannot be reached, starts up, or has no free connection.
     """
     parts = _parts(conninfo) | ({"dbname": database} if database is not None else {})
-    settings = _PINNED | {
+    pinned = _PINNED | {
         "default_transaction_read_only": "on" if read_only else "off",
         "statement_timeout": str(round(statement_timeout * 1000)),
         "lock_timeout": str(round(lock_timeout * 1000)),
     }
-    options = [str(parts.get("options") or ""), *(f"-c {name}={value}" for name, value in settings.items())]
+    pinned |= settings or {}
+    options = [str(parts.get("options") or ""), *(f"-c {name}={_escaped(value)}" for name, value in pinned.items())]
     parts |= {"application_name": application_name, "options": " ".join(options).strip()}
     begun = time.perf_counter()
     connection = _connect(parts, connect_timeout)
     # A server that stands still never fires its own statement_timeout.
     patience = statement_timeout + connect_timeout if statement_timeout else 86_400.0
     try:
-        yield Session(connection, _place(parts), (time.perf_counter() - begun) * 1000, patience)
+        yield kind(connection, _place(parts), (time.perf_counter() - begun) * 1000, patience)
     finally:
         connection.close()
 
@@ -140,6 +145,11 @@ def opener(conninfo: Callable[[str], str]) -> Callable[..., AbstractContextManag
         return open_session(conninfo(conn_id), **options)
 
     return open_by_id
+
+
+def _escaped(value: str) -> str:
+    """Return a value as libpq's `options` wants it: blanks and backslashes quoted."""
+    return value.replace("\\", "\\\\").replace(" ", "\\ ")
 
 
 def _parts(conninfo: str) -> dict[str, Any]:

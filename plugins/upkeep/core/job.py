@@ -53,6 +53,51 @@ class Server(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class ServerNotice:
+    """Something a server said while it worked: `INFO`, `WARNING` ..., and text (verbose reports have many lines)."""
+
+    severity: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A command that was carried out."""
+
+    seconds: float
+    notices: tuple[ServerNotice, ...] = ()
+
+
+class Workbench(Server, Protocol):
+    """A session that may change a database, opened with `tools.workbench(conn_id, ...)`; see `adapters.workbench`."""
+
+    pid: int
+
+    def run(
+        self, command: str, /, *, names: Mapping[str, Sequence[str]] | None = None, seconds: float | None = None
+    ) -> Ran | Failed:
+        """Carry out one command, outside any transaction, as VACUUM and CONCURRENTLY demand.
+
+        :param command: text with `{placeholders}` for identifiers only.
+        :param names: for every placeholder the parts of its name: `{"table": ("public", "claim")}`.
+        :param seconds: the server gives the command up after so long; None: it has all the time.
+        """
+        ...
+
+    def cancel(self) -> None:
+        """Ask the server to give up what it does for this session; may be called from another thread."""
+        ...
+
+
+@dataclass(frozen=True)
+class Disk:
+    """Bytes of a volume; `free` is what a user without privileges may still take."""
+
+    total: int
+    free: int
+
+
 class SqliteFile(Protocol):
     """A SQLite database opened read-only with `tools.sqlite(path, ...)`; see `adapters.sqlite`."""
 
@@ -107,6 +152,8 @@ class Tools:
     """The outside world, as handed to a routine. Each entry opens one kind of thing."""
 
     postgres: Callable[..., AbstractContextManager[Server]]
+    workbench: Callable[..., AbstractContextManager[Workbench]]
+    disk: Callable[[str], Disk | Failed]
     sqlite: Callable[..., AbstractContextManager[SqliteFile]]
     http: Callable[..., AbstractContextManager[Http]]
     archive: Archiver
@@ -118,7 +165,10 @@ class Tools:
 
 @dataclass(frozen=True)
 class Job[T: Target, S]:
-    """One routine on one target in one run."""
+    """One routine on one target in one run.
+
+    `until` is when the maintenance window closes: work that would not be done by then is not begun.
+    """
 
     routine: str
     target: T
@@ -128,3 +178,4 @@ class Job[T: Target, S]:
     run_id: str
     try_number: int
     tools: Tools
+    until: datetime | None = None

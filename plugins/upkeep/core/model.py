@@ -112,12 +112,17 @@ class Judgement(Model):
 
 
 class Action(Model):
-    """One intended change, with its reason and, where one exists, its undo."""
+    """One intended change, with its reason and, where one exists, its undo.
+
+    `approval` says why a person must agree first (what it blocks, what it cannot take back); such an action is only
+    proposed, until somebody has. Empty: it needs nobody.
+    """
 
     name: str
     subject: str
     reason: str
     undo: str = ""
+    approval: str = ""
     details: dict[str, Any] = {}
 
 
@@ -144,3 +149,16 @@ class Plan(Model):
     """The actions of a routine in the order in which they are to be done."""
 
     actions: tuple[Action, ...] = ()
+
+
+class Begun(Model):
+    """An action of the plan (its number, from 1) is about to be done."""
+
+    number: int
+
+
+class Ended(Model):
+    """What became of an action of the plan. One that was never begun may end too: skipped, for want of time."""
+
+    number: int
+    outcome: Outcome

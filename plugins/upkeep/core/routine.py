@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from importlib.metadata import entry_points
 from types import ModuleType
 from typing import Any
@@ -15,7 +16,7 @@ import pydantic
 from upkeep.core.cadence import Covers
 from upkeep.core.errors import ConfigurationError
 from upkeep.core.job import Job
-from upkeep.core.model import Action, Judgement, Model, Outcome, Plan
+from upkeep.core.model import Action, Begun, Ended, Judgement, Model, Outcome, Plan
 from upkeep.core.system import TARGET_KINDS
 from upkeep.core.text import looks_secret
 
@@ -31,6 +32,14 @@ class Routine:
     The module declares `TITLE`, `TARGETS` (target kinds), `COVERS`, `ROLE` (the contact role that owns it) and a
     `Settings` class, and defines those of `observe`, `judge`, `plan`, `act` and `verify` that it needs. Its
     docstring is its runbook.
+
+    Two more declarations are for heavy work. `EXCLUSIVE = timedelta(...)`: no other exclusive routine works on the same
+    PostgreSQL target at the same time, whichever Airflow it runs in, and so long it waits for its turn.
+    `WINDOWED = True`: it begins only in the maintenance window.
+
+    Instead of `act`, which does one action after the other, a routine may define `act_all(job, actions)`, a generator
+    that does several at a time. It yields batches of `Begun` and `Ended`; when it is resumed after a batch, that batch
+    is on record, so what it does to anything must come after the `Begun` of it.
     """
 
     name: str
@@ -45,6 +54,9 @@ class Routine:
     plan: Callable[[Job[Any, Any], Any], Plan]
     act: Callable[[Job[Any, Any], Action], Outcome]
     verify: Callable[[Job[Any, Any], Any, tuple[Outcome, ...]], Judgement]
+    act_all: Callable[[Job[Any, Any], Sequence[Action]], Iterator[Sequence[Begun | Ended]]] | None = None
+    exclusive: timedelta | None = None
+    windowed: bool = False
 
     @property
     def area(self) -> str:
@@ -83,7 +95,10 @@ class Routine:
             judge=getattr(module, "judge", _nothing_judged),
             plan=getattr(module, "plan", _nothing_planned),
             act=getattr(module, "act", _cannot_act),
+            act_all=getattr(module, "act_all", None),
             verify=getattr(module, "verify", _nothing_to_verify),
+            exclusive=getattr(module, "EXCLUSIVE", None),
+            windowed=getattr(module, "WINDOWED", False),
         )
 
     def resolve_settings(self, *layers: tuple[str, dict[str, Any]]) -> RoutineSettings:

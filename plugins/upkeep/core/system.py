@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, time, timedelta
+from datetime import UTC, datetime, time, timedelta
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
@@ -58,6 +58,30 @@ class MaintenanceWindow(Model):
             return today in self.days and self.start <= local.time() < self.end
         after, before = local.time() >= self.start, local.time() < self.end
         return (after and today in self.days) or (before and yesterday in self.days)
+
+    def closes(self, moment: datetime, zone: ZoneInfo) -> datetime | None:
+        """Return when the window that is open at `moment` closes (UTC), None when it never does.
+
+        :raises ValueError: it is not open.
+        """
+        if not self.contains(moment, zone):
+            raise ValueError("the maintenance window is not open")
+        return self._next(moment, zone, False)
+
+    def opens(self, moment: datetime, zone: ZoneInfo) -> datetime:
+        """Return when the window next opens (UTC), which is `moment` when it is open."""
+        return moment if self.contains(moment, zone) else self._next(moment, zone, True) or moment
+
+    def _next(self, moment: datetime, zone: ZoneInfo, is_open: bool) -> datetime | None:
+        """Return the first change to `is_open` after `moment`; None when there is none within a week.
+
+        Changes happen at `start` and `end` of some day. A time that the clock leaves out or repeats is resolved as
+        `zoneinfo` does it, and a candidate counts only when the window really is as asked from then on.
+        """
+        first = moment.astimezone(zone).date()
+        wall = (datetime.combine(first + timedelta(days=n), at) for n in range(9) for at in (self.start, self.end))
+        candidates = sorted(w.replace(tzinfo=zone).astimezone(UTC) for w in wall)
+        return next((c for c in candidates if c > moment and self.contains(c, zone) is is_open), None)
 
 
 class Channel(Model):
@@ -139,6 +163,19 @@ class StoreRef(Model):
         return self
 
 
+class Volume(Model):
+    """The disk space that a server has: read at `path` when a worker sees it, else the `size` that is stated."""
+
+    path: Path | None = Field(None, description="a folder on the volume, as the workers see it")
+    size: pydantic.ByteSize | None = Field(None, description="stated size of the volume (`500 GB`); goes before path")
+
+    @pydantic.model_validator(mode="after")
+    def _known(self) -> Volume:
+        if self.path is None and self.size is None:
+            raise ValueError("give `path`, `size` or both")
+        return self
+
+
 class Target(Model):
     """One thing of a system that routines work on."""
 
@@ -162,6 +199,10 @@ class PostgresTarget(Target):
     conn_id: ConnId
     database: str | None = Field(None, description="database name; default: the connection's schema field")
     backup_conn_id: ConnId | None = Field(None, description="connection for dumps; default: `conn_id`")
+    maintenance_conn_id: ConnId | None = Field(
+        None, description="connection whose role may vacuum and reindex (owner, or pg_maintain); default: `conn_id`"
+    )
+    volume: Volume | None = Field(None, description="where its data lie; without it free space is unknown")
     store: StoreRef | None = Field(None, description="where backups go; default: the system's store")
     tables: tuple[str, ...] = Field((), description="tables that guides name for special care, schema-qualified")
 

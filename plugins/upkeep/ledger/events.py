@@ -100,6 +100,8 @@ class ActionOpened(_Event):
     number: int
     action: Action
     dry_run: bool = False
+    proposed: bool = False
+    """It waits for a person to agree; see `core.model.Action.approval`."""
 
 
 class ActionClosed(_Event):
@@ -197,6 +199,7 @@ FREE_TEXT = {
     "params",
     "reasons",
     "undo",
+    "approval",
     "limit",
 }
 

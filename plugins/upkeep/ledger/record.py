@@ -11,7 +11,8 @@ from upkeep.ledger import events as ev
 
 
 class ActionRecord(Model):
-    """One action and what became of it; `status` is empty while it is open and `planned` in a dry run."""
+    """One action and what became of it; `status` is empty while it is open, `planned` in a dry run, and
+    `proposed` when a person has to agree first."""
 
     action: Action
     opened_at: datetime
@@ -150,7 +151,7 @@ def _fold_try(tries: dict[tuple[str, str, int], _Try], event: Any) -> None:
         case ev.Observed() if key in tries:
             tries[key].stages[event.stage] = event
         case ev.ActionOpened() if key in tries:
-            status = "planned" if event.dry_run else ""
+            status = "planned" if event.dry_run else "proposed" if event.proposed else ""
             tries[key].actions[event.number] = ActionRecord(action=event.action, opened_at=event.at, status=status)
         case ev.ActionClosed() if key in tries and event.number in tries[key].actions:
             done = {"closed_at": event.at, "status": event.status, "detail": event.detail, "evidence": event.evidence}

@@ -143,17 +143,19 @@ class Ledger:
             for event in events:
                 log.critical("ledger: unrecorded event %s", ev.to_json(event))
 
-    def _append(self, event: ev.Event) -> None:
-        body, key = ev.to_json(event), ev.run_of(event)
-        routine_run = event.routine.id if hasattr(event, "routine") else None
+    def _append(self, *events: ev.Event) -> None:
+        """Write events and their projections in one transaction."""
         connection = self._connect()
         with _impatient(connection), connection.transaction():
-            new = connection.execute(
-                _sql("append_event"),
-                {**key.model_dump(), "id": event.id, "kind": event.kind, "at": event.at, "body": body},
-            ).fetchone()
-            if new:
-                connection.execute(_sql(f"project_{event.kind}"), {"body": body, "routine_run_id": routine_run})
+            for event in events:
+                body, key = ev.to_json(event), ev.run_of(event)
+                routine_run = event.routine.id if hasattr(event, "routine") else None
+                new = connection.execute(
+                    _sql("append_event"),
+                    {**key.model_dump(), "id": event.id, "kind": event.kind, "at": event.at, "body": body},
+                ).fetchone()
+                if new:
+                    connection.execute(_sql(f"project_{event.kind}"), {"body": body, "routine_run_id": routine_run})
 
     def _connect(self) -> psycopg.Connection[dict[str, Any]]:
         import psycopg
@@ -185,8 +187,7 @@ class Ledger:
 
     def _write(self, events: Sequence[ev.Event]) -> None:
         self._catch_up()
-        for event in events:
-            self._append(event)
+        self._append(*events)
 
     def _ask(self, statement: str, values: dict[str, Any]) -> list[dict[str, Any]]:
         connection = self._connect()

@@ -138,4 +138,12 @@ class RoutineOperator(BaseOperator):
             try_number=run.try_number,
             tools=wiring.make_tools(LedgerHistory(ledger, key), logging.getLogger(f"upkeep.{routine.name}")),
         )
-        return Lifecycle(routine, job, key, ledger, dry_run=run.dry_run, last_try=run.last_try)
+        return Lifecycle(
+            routine,
+            job,
+            key,
+            ledger,
+            dry_run=run.dry_run,
+            last_try=run.last_try,
+            alone=wiring.alone_on(routine, target, run.dry_run),
+        )

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
 from typing import Any
 
-from upkeep.core.errors import ConfigurationError, CriticalFindingError
+from upkeep.core.errors import CriticalFindingError
 from upkeep.core.job import Job
 from upkeep.core.model import (
     Action,
@@ -25,6 +26,7 @@ from upkeep.core.model import (
 from upkeep.core.routine import Routine
 from upkeep.ledger import events as ev
 from upkeep.ledger.store import Ledger
+from upkeep.operators.deeds import Deeds, checked
 from upkeep.operators.policy import explain, is_tried_again
 
 
@@ -77,13 +79,28 @@ class Row:
 
 
 class Lifecycle:
-    """One try of one routine on one target."""
+    """One try of one routine on one target.
+
+    :param approved: name and subject of the actions that a person has agreed to; only these are done then. None in a
+        run that nobody was asked about: what needs approval is proposed, the rest is done.
+    :param alone: keeps other heavy work off the target, and gives a check that it still does, which raises when not.
+    """
 
     def __init__(
-        self, routine: Routine, job: Job[Any, Any], key: ev.RoutineKey, ledger: Ledger, *, dry_run: bool, last_try: bool
+        self,
+        routine: Routine,
+        job: Job[Any, Any],
+        key: ev.RoutineKey,
+        ledger: Ledger,
+        *,
+        dry_run: bool,
+        last_try: bool,
+        approved: frozenset[tuple[str, str]] | None = None,
+        alone: Callable[[], AbstractContextManager[Callable[[], None]]] = lambda: nullcontext(lambda: None),
     ) -> None:
         self.routine, self.job, self.key, self.ledger = routine, job, key, ledger
         self.dry_run, self.last_try = dry_run, last_try
+        self.approved, self.alone = approved, alone
         self._row = Row(ledger, key, job.tools.now)
         self._system = job.system.name
         self._severities: list[Severity] = [Severity.OK]
@@ -119,52 +136,19 @@ class Lifecycle:
         )
 
     def _work(self) -> None:
-        seen = self.routine.observe(self.job)
-        self._note("judge", self._checked("judge", Judgement, self.routine.judge(self.job, seen)))
-        plan = self._checked("plan", Plan, self.routine.plan(self.job, seen))
-        outcomes = tuple(self._do(number, action) for number, action in enumerate(plan.actions, 1))
-        if self.dry_run:
-            return
-        self._note("act", _said_by(outcomes))
-        self._note("verify", self._checked("verify", Judgement, self.routine.verify(self.job, seen, outcomes)))
-
-    def _checked[T](self, step: str, expected: type[T], given: Any) -> T:
-        """Return what a step of the routine gave, when it is what it must be."""
-        if not isinstance(given, expected):
-            raise ConfigurationError(
-                f"{self.routine.name}: {step}() returned {type(given).__name__}, expected {expected.__name__}",
-                "correct the routine's module",
-            )
-        return given
-
-    def _do(self, number: int, action: Action) -> Outcome:
-        self._counts["actions"] += 1
-        self.job.tools.log.info("%s %s: %s", "would" if self.dry_run else "action", action.name, action.reason)
-        opened = ev.ActionOpened(at=self._now(), routine=self.key, number=number, action=action, dry_run=self.dry_run)
-        self.ledger.write(opened)
-        if self.dry_run:
-            return Outcome(status=OutcomeStatus.SKIPPED, detail="dry run")
-        try:
-            outcome = self._checked("act", Outcome, self.routine.act(self.job, action))
-        except BaseException as error:
-            self._close_action(number, OutcomeStatus.FAILED, explain(error)[0], {})
-            raise
-        self._close_action(number, outcome.status, outcome.detail, outcome.evidence)
-        return outcome
-
-    def _close_action(self, number: int, status: OutcomeStatus, detail: str, evidence: dict[str, Any]) -> None:
-        self.job.tools.log.info("action %d %s: %s", number, status, detail)
-        self.ledger.write(
-            ev.ActionClosed(
-                at=self._now(),
-                routine=self.key,
-                system=self._system,
-                number=number,
-                status=status,
-                detail=detail,
-                evidence=evidence,
-            )
-        )
+        routine, job = self.routine, self.job
+        with self.alone() as still_alone:
+            seen = routine.observe(job)
+            self._note("judge", checked(routine, "judge", Judgement, routine.judge(job, seen)))
+            plan = checked(routine, "plan", Plan, routine.plan(job, seen))
+            deeds = Deeds(routine, job, self.key, self.ledger, dry_run=self.dry_run, approved=self.approved)
+            done = deeds.do(plan.actions, still_alone)
+            self._counts["actions"] = deeds.count
+            if self.dry_run:
+                return
+            self._note("act", _said_by(done))
+            outcomes = tuple(outcome for _, outcome in done)
+            self._note("verify", checked(routine, "verify", Judgement, routine.verify(job, seen, outcomes)))
 
     def _note(self, stage: Any, said: Judgement) -> None:
         self._severities += [f.severity for f in said.findings]
@@ -187,15 +171,15 @@ class Lifecycle:
         return self.job.tools.now()
 
 
-def _said_by(outcomes: tuple[Outcome, ...]) -> Judgement:
+def _said_by(done: Sequence[tuple[Action, Outcome]]) -> Judgement:
     """Gather what the outcomes measured and found; a failed outcome without a finding of its own becomes one."""
-    measured: tuple[Measurement, ...] = tuple(m for o in outcomes for m in o.measurements)
+    measured: tuple[Measurement, ...] = tuple(m for _, o in done for m in o.measurements)
     failed = tuple(
-        Finding(check="action", subject=str(n), severity=Severity.CRITICAL, message=o.detail)
-        for n, o in enumerate(outcomes, 1)
+        Finding(check="action", subject=f"{a.name} {a.subject}", severity=Severity.CRITICAL, message=o.detail)
+        for a, o in done
         if o.status is OutcomeStatus.FAILED and not o.findings
     )
-    return Judgement(measurements=measured, findings=tuple(f for o in outcomes for f in o.findings) + failed)
+    return Judgement(measurements=measured, findings=tuple(f for _, o in done for f in o.findings) + failed)
 
 
 def _log_finding(job: Job[Any, Any], finding: Finding) -> None:

@@ -6,8 +6,8 @@ import logging
 import os
 import stat
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,9 @@ from upkeep.ledger.store import Ledger
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
+
+    from upkeep.core.routine import Routine
+    from upkeep.core.system import Target
 
 LEDGER_CONN_ID = "upkeep_ledger"
 
@@ -100,11 +103,13 @@ def open_ledger() -> Iterator[Ledger]:
 
 def make_tools(history: History, log: logging.Logger) -> Tools:
     """Return the outside world for one job."""
-    from upkeep.adapters import archive, http, object_store, postgres, sqlite
+    from upkeep.adapters import archive, http, object_store, postgres, sqlite, volume, workbench
 
     scratch = scratch_folder()
     return Tools(
         postgres=postgres.opener(conninfo),
+        workbench=workbench.opener(conninfo),
+        disk=volume.disk,
         sqlite=sqlite.opener,
         http=http.opener(connection),
         archive=archive.make_archiver(conninfo, object_store.opener(connection), scratch),
@@ -112,6 +117,28 @@ def make_tools(history: History, log: logging.Logger) -> Tools:
         now=now,
         log=log,
         scratch=scratch,
+    )
+
+
+def alone_on(
+    routine: Routine, target: Target, dry_run: bool
+) -> Callable[[], AbstractContextManager[Callable[[], None]]]:
+    """Return what keeps other heavy work off a target while an exclusive routine works there, nothing for others.
+
+    A backup that reads another server than the target's holds the lock there: that is where it is heavy.
+    """
+    from upkeep.adapters import target_lock
+    from upkeep.core.system import PostgresTarget
+
+    patience = routine.exclusive
+    if patience is None or dry_run or not isinstance(target, PostgresTarget):
+        return lambda: nullcontext(lambda: None)
+    own = target.backup_conn_id if routine.area == "backup" else target.maintenance_conn_id
+    return lambda: target_lock.hold(
+        conninfo(own or target.conn_id),
+        database=target.database,
+        application_name=f"upkeep {routine.name} lock",
+        patience=patience.total_seconds(),
     )
 
 

@@ -1,0 +1,157 @@
+"""The actions of one try: each is on record before it begins, and closed however it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
+from typing import Any, cast
+
+from upkeep.core.errors import ConfigurationError
+from upkeep.core.job import Job
+from upkeep.core.model import Action, Begun, Ended, Outcome, OutcomeStatus
+from upkeep.core.routine import Routine
+from upkeep.ledger import events as ev
+from upkeep.ledger.store import Ledger
+from upkeep.operators.policy import explain
+
+
+class Deeds:
+    """Does the actions of a plan, and records of those that are not done that they are planned or proposed.
+
+    :param approved: name and subject of the actions that a person has agreed to: only these are done then, and the
+        rest of the plan is passed over, for the run that proposed it has it on record. None in a run that nobody was
+        asked about: what needs approval is proposed, everything else is done.
+    """
+
+    def __init__(
+        self,
+        routine: Routine,
+        job: Job[Any, Any],
+        key: ev.RoutineKey,
+        ledger: Ledger,
+        *,
+        dry_run: bool,
+        approved: frozenset[tuple[str, str]] | None,
+    ) -> None:
+        self.routine, self.job, self.key, self.ledger = routine, job, key, ledger
+        self.dry_run, self.approved = dry_run, approved
+        self.count = 0
+        self._open: dict[int, Action] = {}
+        self._outcomes: dict[int, Outcome] = {}
+
+    def do(self, actions: Sequence[Action], still_alone: Callable[[], None]) -> list[tuple[Action, Outcome]]:
+        """Do what is to be done now; return what became of it, in the order of the plan.
+
+        :param still_alone: raises when other work may have begun on the target.
+        :raises Exception: whatever ended the work early; what was begun is then closed as failed.
+        """
+        numbered = {
+            number: action
+            for number, action in enumerate(actions, 1)
+            if self.approved is None or (action.name, action.subject) in self.approved
+        }
+        self.count = len(numbered)
+        waiting = {n: a for n, a in numbered.items() if self.dry_run or self._is_proposed(a)}
+        self._record_opened(waiting)
+        todo = {n: a for n, a in numbered.items() if n not in waiting}
+        if todo:
+            self._work(todo, still_alone)
+        return [(todo[number], self._outcomes[number]) for number in todo]
+
+    def _work(self, todo: dict[int, Action], still_alone: Callable[[], None]) -> None:
+        actions = tuple(todo.values())
+        steps = self.routine.act_all(self.job, actions) if self.routine.act_all else self._one_by_one(actions)
+        try:
+            with closing(cast("Generator[Sequence[Begun | Ended]]", steps)):
+                for batch in steps:
+                    self._take(batch, todo, still_alone)
+        except BaseException as error:
+            self._record_closed(
+                {n: Outcome(status=OutcomeStatus.FAILED, detail=explain(error)[0]) for n in sorted(self._open)}
+            )
+            raise
+        if left := sorted(set(todo) - set(self._outcomes)):
+            raise ConfigurationError(
+                f"{self.routine.name}: act_all() ended without a word on actions {left}",
+                "correct the routine's module: every action of the plan must end",
+            )
+
+    def _one_by_one(self, actions: Sequence[Action]) -> Iterator[Sequence[Begun | Ended]]:
+        for position, action in enumerate(actions, 1):
+            yield (Begun(number=position),)
+            outcome = checked(self.routine, "act", Outcome, self.routine.act(self.job, action))
+            yield (Ended(number=position, outcome=outcome),)
+
+    def _take(self, batch: Sequence[Begun | Ended], todo: dict[int, Action], still_alone: Callable[[], None]) -> None:
+        """Record one batch of an `act_all`, whose numbers are positions among the actions it was given."""
+        numbers = list(todo)
+        begun = [numbers[step.number - 1] for step in batch if isinstance(step, Begun)]
+        ended = {numbers[step.number - 1]: step.outcome for step in batch if isinstance(step, Ended)}
+        if begun:
+            still_alone()
+        # What ends without having begun was passed over: its row says why.
+        opened = {n: todo[n] for n in [*begun, *ended] if n not in self._open}
+        self._record_opened(opened)
+        self._open |= opened
+        self._record_closed(ended)
+        for number in ended:
+            del self._open[number]
+        self._outcomes |= ended
+
+    def _is_proposed(self, action: Action) -> bool:
+        return not self.dry_run and bool(action.approval) and self.approved is None
+
+    def _record_opened(self, actions: Mapping[int, Action]) -> None:
+        if not actions:
+            return
+        for action in actions.values():
+            word = "would" if self.dry_run else "proposes" if self._is_proposed(action) else "action"
+            self.job.tools.log.info("%s %s %s: %s", word, action.name, action.subject, action.reason)
+        at = self.job.tools.now()
+        self.ledger.write(
+            *(
+                ev.ActionOpened(
+                    at=at,
+                    routine=self.key,
+                    number=number,
+                    action=action,
+                    dry_run=self.dry_run,
+                    proposed=self._is_proposed(action),
+                )
+                for number, action in actions.items()
+            )
+        )
+
+    def _record_closed(self, outcomes: Mapping[int, Outcome]) -> None:
+        if not outcomes:
+            return
+        for number, outcome in outcomes.items():
+            self.job.tools.log.info("action %d %s: %s", number, outcome.status, outcome.detail)
+        at, system = self.job.tools.now(), self.job.system.name
+        self.ledger.write(
+            *(
+                ev.ActionClosed(
+                    at=at,
+                    routine=self.key,
+                    system=system,
+                    number=number,
+                    status=outcome.status,
+                    detail=outcome.detail,
+                    evidence=outcome.evidence,
+                )
+                for number, outcome in outcomes.items()
+            )
+        )
+
+
+def checked[T](routine: Routine, step: str, expected: type[T], given: Any) -> T:
+    """Return what a step of a routine gave.
+
+    :raises ConfigurationError: it is not what the step must give.
+    """
+    if not isinstance(given, expected):
+        raise ConfigurationError(
+            f"{routine.name}: {step}() returned {type(given).__name__}, expected {expected.__name__}",
+            "correct the routine's module",
+        )
+    return given
