@@ -21,7 +21,7 @@ from lab.postgres import PostgresServer
 from lab.process import Server, exclusive, write_private
 from lab.seed import seed_cache, seed_databases, seed_sqlite, seed_store
 from lab.services import WebServer
-from lab.systems import BACKUP_BUCKET, CLUSTERS, PLATFORM, SYSTEMS, system
+from lab.systems import BACKUP_BUCKET, CLUSTERS, PLATFORM, SYSTEMS, system, write_system_files
 from lab.wheels import lab_root
 
 if TYPE_CHECKING:
@@ -117,6 +117,11 @@ class Lab:
         """The student system's SQLite file."""
         return self.home / "student" / "mvp_data.db"
 
+    @property
+    def system_files(self) -> Path:
+        """The folder with the lab's copies of the sample systems' files."""
+        return self.home / "systems"
+
     def _seed_databases(self) -> None:
         seed_databases(self.clusters, self.scale, datetime.now(UTC).date())
 
@@ -148,6 +153,7 @@ class Lab:
         self.keeper.settings = {"dsn": dsn}
 
     def _write_down(self) -> None:
+        write_system_files(self.system_files)
         everything = {
             "home": str(self.home),
             "scale": self.scale,

@@ -42,7 +42,7 @@ def seed_database(server: PostgresServer, system: SampleSystem, scale: float, to
     server.create_role(system.keeper, member_of=("pg_monitor", "pg_read_all_data"))
     server.create_database(system.database, system.owner)
     with server.connect(system.database) as admin:
-        admin.execute("CREATE EXTENSION pg_stat_statements")
+        admin.execute("CREATE EXTENSION pg_stat_statements; CREATE EXTENSION pgstattuple")
         _let_connect(admin, system)
     with server.connect(system.database, system.owner) as owner:
         _fill(owner, system, scale, today)
