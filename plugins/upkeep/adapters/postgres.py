@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
 
-from upkeep.adapters import _pipeline, statements
+from upkeep.adapters import _pipeline, _plans, statements
 from upkeep.core.errors import ConfigurationError, TransientError, UpkeepError
 from upkeep.core.job import Failed
 
@@ -79,6 +79,13 @@ class Session:
         self.round_trips += 1
         answers = _pipeline.run(self.connection, queries, self._patience * len(queries))
         return dict(zip(wanted, answers, strict=True))
+
+    def plans(self, wanted: Sequence[tuple[str, str]], /) -> list[dict[str, Any] | Failed]:
+        """Return, for each (statement, search_path), its plan for any parameters, in two round trips; see `_plans`."""
+        if self.connection.closed:
+            return [Failed("gone", "the connection was lost before")] * len(wanted)
+        self.round_trips += 2
+        return _plans.explain(self.connection, wanted, _PINNED["search_path"], self._patience)
 
     def error(self, statement: str, failed: Failed) -> UpkeepError:
         """Return a failed statement as the error to raise."""

@@ -52,6 +52,13 @@ class Server(Protocol):
         """Run several statements (name -> values) in one round trip, each in a transaction of its own."""
         ...
 
+    def plans(self, wanted: Sequence[tuple[str, str]], /) -> list[dict[str, Any] | Failed]:
+        """Return, for each (statement, search_path), its plan for any parameters (a node of EXPLAIN's JSON).
+
+        Nothing is executed but functions that planning evaluates; see `adapters.postgres`.
+        """
+        ...
+
 
 @dataclass(frozen=True)
 class ServerNotice:
