@@ -2,7 +2,8 @@
 
 Each routine observes and judges as a task does, without changing anything. `pg_stat_statements` on the server says how
 long its statements ran there, the session how many round trips it made. `BENCH_TABLES` (10000) tables with two indexes
-each; `BENCH_MAJOR` (18) is the server. Aims: 2 s of server time for all together, 5 round trips for each.
+each; `BENCH_MAJOR` (18) is the server. Aims: 2 s of server time for all together, 5 round trips for each (the health
+routine is asked for one `SELECT 1`: each further one is a round trip on purpose, since that is what it measures).
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ ROUTINES = (
     "capacity.database",
 )
 
+GIVEN: dict[str, tuple[tuple[str, dict[str, Any]], ...]] = {"database.health": (("bench", {"query_tries": 1}),)}
+
 
 def fill(postgres: PostgresServer) -> None:
     """Make the tables, analyzed, with foreign keys, rows and statistics."""
@@ -56,8 +59,8 @@ def fill(postgres: PostgresServer) -> None:
 
 def observe(postgres: PostgresServer, name: str) -> tuple[float, float, int, int]:
     """Observe and judge once; return server seconds, seconds in all, round trips and statements."""
-    from upkeep.adapters import volume, workbench
     from upkeep.adapters import postgres as adapter
+    from upkeep.adapters import volume, workbench
     from upkeep.core.cadence import Window
     from upkeep.core.job import Job
     from upkeep.core.routine import Routine
@@ -86,7 +89,7 @@ def observe(postgres: PostgresServer, name: str) -> tuple[float, float, int, int
     routine, now = Routine.load(f"upkeep.routines.{name}"), datetime.now(UTC)
     job: Job[Any, Any] = Job(
         routine=name, target=PostgresTarget(conn_id="db", id="bench/db"),
-        system=SimpleNamespace(name="bench"), settings=routine.resolve_settings(),  # type: ignore[arg-type]
+        system=SimpleNamespace(name="bench"), settings=routine.resolve_settings(*GIVEN.get(name, ())),  # type: ignore[arg-type]
         window=Window(start=now, end=now), run_id="bench", try_number=1, tools=tools,
     )  # fmt: skip
     with postgres.connect("bench") as admin:
@@ -123,9 +126,8 @@ def main() -> None:
                 f"{trips:2} round trips  {statements:3} statements",
                 flush=True,
             )
-        print(
-            f"  all together {total:.2f} s on the server  (aim <= {SECONDS}: {'met' if total <= SECONDS else 'NOT met'})"
-        )
+        verdict = "met" if total <= SECONDS else "NOT met"
+        print(f"  all together {total:.2f} s on the server  (aim <= {SECONDS}: {verdict})")
         print(f"  most round trips {worst}  (aim <= {ROUND_TRIPS}: {'met' if worst <= ROUND_TRIPS else 'NOT met'})")
 
 
