@@ -26,6 +26,13 @@ VALUES: dict[str, Any] = {
     "idle_seconds": 1.0,
     "expected": ["pg_dump"],
     "least": 0.5,
+    "not_standbys": ["pg_receivewal"],
+    "min_bytes": 0,
+    "min_rows": 0,
+    "days": 35.0,
+    "most": 10,
+    "oids": [1, 2],
+    "schema": "public",
 }
 RUN_HERE = ("database",)
 OTHER_DIALECTS = ("sqlite",)
