@@ -15,3 +15,9 @@ class SqliteHealthOperator(RoutineOperator):
     """Look a SQLite database file over: readable, unlocked, intact, quick."""
 
     routine = "upkeep.routines.database.sqlite_health"
+
+
+class SlowQueriesOperator(RoutineOperator):
+    """Find the statements of a PostgreSQL database that take long, with their plans."""
+
+    routine = "upkeep.routines.database.slow_queries"
