@@ -43,7 +43,7 @@ _WEEK: tuple[Days, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 class MaintenanceWindow(Model):
     """The hours, in the system's time zone, in which heavy or locking work may start."""
 
-    days: tuple[Days, ...] = _WEEK
+    days: tuple[Days, ...] = Field(_WEEK, min_length=1)
     start: time = time(0, 0)
     end: time = time(0, 0)
 
@@ -52,36 +52,47 @@ class MaintenanceWindow(Model):
 
         Equal start and end mean the whole day.
         """
-        local = moment.astimezone(zone)
-        today, yesterday = _WEEK[local.weekday()], _WEEK[(local - timedelta(days=1)).weekday()]
-        if self.start < self.end:
-            return today in self.days and self.start <= local.time() < self.end
-        after, before = local.time() >= self.start, local.time() < self.end
-        return (after and today in self.days) or (before and yesterday in self.days)
+        return self._span(moment, zone) is not None
 
     def closes(self, moment: datetime, zone: ZoneInfo) -> datetime | None:
         """Return when the window that is open at `moment` closes (UTC), None when it never does.
 
         :raises ValueError: it is not open.
         """
-        if not self.contains(moment, zone):
+        span = self._span(moment, zone)
+        if span is None:
             raise ValueError("the maintenance window is not open")
-        return self._next(moment, zone, False)
+        return None if self.start == self.end and set(self.days) == set(_WEEK) else span[1]
 
     def opens(self, moment: datetime, zone: ZoneInfo) -> datetime:
         """Return when the window next opens (UTC), which is `moment` when it is open."""
-        return moment if self.contains(moment, zone) else self._next(moment, zone, True) or moment
+        if self.contains(moment, zone):
+            return moment
+        return next(opens for opens, _ in self._spans(moment, zone) if opens > moment)
 
-    def _next(self, moment: datetime, zone: ZoneInfo, is_open: bool) -> datetime | None:
-        """Return the first change to `is_open` after `moment`; None when there is none within a week.
+    def _span(self, moment: datetime, zone: ZoneInfo) -> tuple[datetime, datetime] | None:
+        return next((span for span in self._spans(moment, zone) if span[0] <= moment < span[1]), None)
 
-        Changes happen at `start` and `end` of some day. A time that the clock leaves out or repeats is resolved as
-        `zoneinfo` does it, and a candidate counts only when the window really is as asked from then on.
+    def _spans(self, moment: datetime, zone: ZoneInfo) -> list[tuple[datetime, datetime]]:
+        """Return from when to when (UTC) the window is open, from the days before `moment` to those after it.
+
+        Everything else follows from these spans, so that no clock change makes the answers differ. A time that the
+        clock repeats is meant the first time, one that it leaves out an hour later, as `zoneinfo` does it; a window
+        that the clock leaves out altogether is none. Two weeks, because that may be the only one of its week.
         """
-        first = moment.astimezone(zone).date()
-        wall = (datetime.combine(first + timedelta(days=n), at) for n in range(9) for at in (self.start, self.end))
-        candidates = sorted(w.replace(tzinfo=zone).astimezone(UTC) for w in wall)
-        return next((c for c in candidates if c > moment and self.contains(c, zone) is is_open), None)
+        first, spans = moment.astimezone(zone).date(), list[tuple[datetime, datetime]]()
+        for day in (first + timedelta(days=n) for n in range(-8, 17)):
+            last = day + timedelta(days=int(self.start >= self.end))
+            opens, closes = (
+                datetime.combine(on, at, zone).astimezone(UTC) for on, at in ((day, self.start), (last, self.end))
+            )
+            if _WEEK[day.weekday()] not in self.days or opens >= closes:
+                continue
+            # Where one day's window ends as the next one's begins, it does not close.
+            if spans and opens <= spans[-1][1]:
+                opens = spans.pop()[0]
+            spans.append((opens, closes))
+        return spans
 
 
 class Channel(Model):
