@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
-from typing import Any, cast
+from typing import Any
 
 from upkeep.core.errors import ConfigurationError
 from upkeep.core.job import Job
@@ -13,6 +13,8 @@ from upkeep.core.routine import Routine
 from upkeep.ledger import events as ev
 from upkeep.ledger.store import Ledger
 from upkeep.operators.policy import explain
+
+GONE = "not in the new plan: it is no longer needed, or has changed since it was approved"
 
 
 class Deeds:
@@ -56,13 +58,16 @@ class Deeds:
         todo = {n: a for n, a in numbered.items() if n not in waiting}
         if todo:
             self._work(todo, still_alone)
+        self._record_gone(actions)
         return [(todo[number], self._outcomes[number]) for number in todo]
 
     def _work(self, todo: dict[int, Action], still_alone: Callable[[], None]) -> None:
         actions = tuple(todo.values())
-        steps = self.routine.act_all(self.job, actions) if self.routine.act_all else self._one_by_one(actions)
+        act_all = self.routine.act_all
+        given = act_all(self.job, actions) if act_all else self._one_by_one(actions)
+        steps: Generator[Sequence[Begun | Ended]] = checked(self.routine, "act_all", Generator, given)
         try:
-            with closing(cast("Generator[Sequence[Begun | Ended]]", steps)):
+            with closing(steps):
                 for batch in steps:
                     self._take(batch, todo, still_alone)
         except BaseException as error:
@@ -84,9 +89,8 @@ class Deeds:
 
     def _take(self, batch: Sequence[Begun | Ended], todo: dict[int, Action], still_alone: Callable[[], None]) -> None:
         """Record one batch of an `act_all`, whose numbers are positions among the actions it was given."""
-        numbers = list(todo)
-        begun = [numbers[step.number - 1] for step in batch if isinstance(step, Begun)]
-        ended = {numbers[step.number - 1]: step.outcome for step in batch if isinstance(step, Ended)}
+        begun = [self._number(step, todo) for step in batch if isinstance(step, Begun)]
+        ended = {self._number(step, todo): step.outcome for step in batch if isinstance(step, Ended)}
         if begun:
             still_alone()
         # What ends without having begun was passed over: its row says why.
@@ -98,8 +102,33 @@ class Deeds:
             del self._open[number]
         self._outcomes |= ended
 
+    def _number(self, step: Begun | Ended, todo: dict[int, Action]) -> int:
+        """Return the number in the plan of the action that a step speaks of.
+
+        :raises ConfigurationError: there is no such action, or it has ended before.
+        """
+        number = list(todo)[step.number - 1] if 0 < step.number <= len(todo) else 0
+        if not number or number in self._outcomes:
+            raise ConfigurationError(
+                f"{self.routine.name}: act_all() spoke of action {step.number}, which"
+                f" {'had ended' if number else f'is none of the {len(todo)} it was given'}",
+                "correct the routine's module: actions are numbered from 1, and each ends once",
+            )
+        return number
+
     def _is_proposed(self, action: Action) -> bool:
         return not self.dry_run and bool(action.approval) and self.approved is None
+
+    def _record_gone(self, actions: Sequence[Action]) -> None:
+        """Record what was approved and is not in the plan: whoever agreed to it reads that it was not done."""
+        gone = sorted((self.approved or frozenset()) - {(action.name, action.subject) for action in actions})
+        reason = "a person agreed to it"
+        rows = {
+            number: Action(name=name, subject=subject, reason=reason)
+            for number, (name, subject) in enumerate(gone, len(actions) + 1)
+        }
+        self._record_opened(rows)
+        self._record_closed(dict.fromkeys(rows, Outcome(status=OutcomeStatus.SKIPPED, detail=GONE)))
 
     def _record_opened(self, actions: Mapping[int, Action]) -> None:
         if not actions:
