@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
+from types import GeneratorType
 from typing import Any
 
 from upkeep.core.errors import ConfigurationError
@@ -65,21 +66,20 @@ class Deeds:
         actions = tuple(todo.values())
         act_all = self.routine.act_all
         given = act_all(self.job, actions) if act_all else self._one_by_one(actions)
-        steps: Generator[Sequence[Begun | Ended]] = checked(self.routine, "act_all", Generator, given)
         try:
-            with closing(steps):
+            with closing(checked(self.routine, "act_all", GeneratorType, given)) as steps:
                 for batch in steps:
                     self._take(batch, todo, still_alone)
+            if left := sorted(set(todo) - set(self._outcomes)):
+                raise ConfigurationError(
+                    f"{self.routine.name}: act_all() ended without a word on actions {left}",
+                    "correct the routine's module: every action of the plan must end",
+                )
         except BaseException as error:
             self._record_closed(
                 {n: Outcome(status=OutcomeStatus.FAILED, detail=explain(error)[0]) for n in sorted(self._open)}
             )
             raise
-        if left := sorted(set(todo) - set(self._outcomes)):
-            raise ConfigurationError(
-                f"{self.routine.name}: act_all() ended without a word on actions {left}",
-                "correct the routine's module: every action of the plan must end",
-            )
 
     def _one_by_one(self, actions: Sequence[Action]) -> Iterator[Sequence[Begun | Ended]]:
         for position, action in enumerate(actions, 1):
