@@ -13,8 +13,10 @@ from lab.postgres import PostgresServer
 from tests.integration.database_bench import (
     MAJORS,
     Bench,
+    Kept,
     database,
     found,
+    fresh_server,
     server,
     troubles,
     value,
@@ -23,6 +25,8 @@ from upkeep.core.model import Severity
 from upkeep.core.routine import Routine
 from upkeep.core.system import PostgresTarget
 
+# For rules that no version of the server or the extension has a part in.
+ENDS = pytest.mark.parametrize("pg", [MAJORS[0], MAJORS[-1]], indirect=True, ids=lambda major: f"pg{major}")
 # Few calls and short sleeps are slow enough here.
 QUICK = {"mean_time": {"warning": 20, "critical": None}, "least_calls": 2}
 SLEEPY = "SELECT pg_sleep(0.03), count(*) FROM claim WHERE note LIKE 'Jane Doe%%' AND length(note) < 4711"
@@ -115,6 +119,7 @@ def test_a_second_run_tells_the_difference(bench: Bench, app: psycopg.Connection
     assert "since the last run (" in slow.message
 
 
+@ENDS
 def test_what_became_slow_is_not_hidden_by_its_past(bench: Bench, app: psycopg.Connection[Any]):
     """A thousand quick calls last week do not dilute three slow ones of today."""
     for _ in range(300):
@@ -156,6 +161,7 @@ def test_one_statement_reset_alone(bench: Bench, app: psycopg.Connection[Any], d
     assert "at least 2 calls since the last run" in slow.message
 
 
+@ENDS
 def test_without_a_complete_past_nothing_is_invented(bench: Bench, app: psycopg.Connection[Any], pg: PostgresServer):
     """A statement that the last run did not keep may be old: before 17 only the numbers since the reset are known."""
     sleep(app, 2)
@@ -184,6 +190,7 @@ def test_healthy_is_silent(bench: Bench, app: psycopg.Connection[Any]):
     assert value(judgement, "statements.entries") > 3
 
 
+@ENDS
 def test_administration_and_our_own_role_are_not_the_application(bench: Bench, app: Any, db: Any):
     """COPY, DDL and what maintenance itself runs may take their time; the setting counts our role in."""
     with app.cursor().copy("/* as pg_dump does */ COPY (SELECT pg_sleep(0.05)) TO STDOUT") as copy:
@@ -199,6 +206,7 @@ def test_administration_and_our_own_role_are_not_the_application(bench: Bench, a
     assert troubles(bench.run(**every, own_role=True, ignore_roles=["postgres"])) == []
 
 
+@ENDS
 def test_the_heaviest_are_listed(bench: Bench, app: Any):
     """By total, mean and I/O time, as information."""
     sleep(app, 2)
@@ -211,6 +219,7 @@ def test_the_heaviest_are_listed(bench: Bench, app: Any):
     assert "by mean time:" in first
 
 
+@ENDS
 def test_more_slow_ones_than_are_named(bench: Bench, app: Any):
     """The rest is counted in one finding."""
     for n in range(1, 4):
@@ -219,3 +228,207 @@ def test_more_slow_ones_than_are_named(bench: Bench, app: Any):
     judgement = bench.run(**QUICK, top=1)
     assert "2 more statements" in found(judgement, "mean_time", "others").message
     assert len(judgement.findings) == 2
+
+
+@ENDS
+def test_io_is_unknown_where_nobody_times_it(bench: Bench, app: Any, pg: PostgresServer):
+    """Zeros of a server that does not time I/O are not told as zeros, at this run or the next."""
+    with pg.connect() as admin:
+        admin.execute("ALTER DATABASE claims SET track_io_timing = off")
+    sleep(app, 2)
+    judgement = bench.run(**QUICK, list_seconds=0)
+    assert "(I/O unknown)" in found(judgement, "mean_time").message
+    assert "track_io_timing is off" in found(judgement, "heaviest").message
+    assert "statement.io_time" not in {m.name for m in judgement.measurements}
+    with pg.connect() as admin:
+        admin.execute("ALTER DATABASE claims RESET track_io_timing")
+    sleep(app, 2)
+    assert "(I/O unknown)" in found(bench.run(**QUICK), "mean_time").message
+    sleep(app, 2)
+    assert "ms of it I/O)" in found(bench.run(**QUICK), "mean_time").message
+
+
+@ENDS
+def test_without_the_extension(bench: Bench):
+    """It is unknown what is slow, and the cure is one line."""
+    missing = found(bench.run(), "statistics")
+    assert missing.severity is Severity.UNKNOWN
+    assert missing.hint == "in database claims: CREATE EXTENSION pg_stat_statements;"
+
+
+def test_in_any_schema_of_any_version(bench: Bench, bare: psycopg.Connection[Any], pg: PostgresServer):
+    """After pg_upgrade the extension is older than the server: all its versions tell the same, as far as they can."""
+    bare.execute('CREATE SCHEMA "Stats; drop"')
+    versions = [v for (v,) in bare.execute(
+        "SELECT version FROM pg_available_extension_versions WHERE name = 'pg_stat_statements'"
+        " AND version = ANY ('{1.4,1.7,1.8,1.9,1.10,1.11,1.12}')")]  # fmt: skip
+    assert {"1.4", "1.8", "1.9"} <= set(versions)
+    for version in versions:
+        bare.execute(f"""CREATE EXTENSION pg_stat_statements SCHEMA "Stats; drop" VERSION '{version}'""")
+        bare.execute('SELECT "Stats; drop".pg_stat_statements_reset()')
+        bench.history.kept.clear()
+        with contextlib.closing(pg.connect("claims", "app")) as app:
+            sleep(app, 2)
+            first = bench.run(**QUICK)
+            sleep(app, 3)
+            second = bench.run(**QUICK)
+        assert calls_of(found(first, "mean_time").message) == 2, version
+        assert ("nobody knows when" in found(first, "mean_time").message) == (version in ("1.4", "1.7", "1.8")), version
+        assert "3 calls since the last run" in found(second, "mean_time").message, version
+        newest = bench.seen.source["offered"] == version
+        assert {f.check for f in second.findings} == {"mean_time"} | (set() if newest else {"extension_version"})
+        bare.execute("DROP EXTENSION pg_stat_statements")
+
+
+def test_a_role_that_may_not_see_others(app: Any, pg: PostgresServer, db: psycopg.Connection[Any]):
+    """What is hidden is unknown, and the GRANT is named; after it, the rest still counts since the reset."""
+    stranger = slow_queries(pg, "stranger")
+    sleep(app, 2)
+    hidden = found(stranger.run(**QUICK), "privilege")
+    assert hidden.severity is Severity.UNKNOWN
+    assert hidden.hint == 'GRANT pg_read_all_stats TO "stranger";'
+    db.execute("GRANT pg_read_all_stats TO stranger")
+    try:
+        slow = found(stranger.run(**QUICK), "mean_time")
+    finally:
+        db.execute("REVOKE pg_read_all_stats FROM stranger")
+    assert "since its statistics began" in slow.message
+    assert 'no plan: permission denied for table claim; GRANT pg_read_all_data TO "stranger";' in slow.message
+
+
+@ENDS
+def test_a_role_that_may_not_use_the_schema(pg: PostgresServer, bare: psycopg.Connection[Any]):
+    """Neither is a revoked function an error of ours."""
+    bare.execute('CREATE SCHEMA "St"; CREATE EXTENSION pg_stat_statements SCHEMA "St"')
+    stranger = slow_queries(pg, "stranger")
+    assert found(stranger.run(), "statistics").hint == 'GRANT USAGE ON SCHEMA "St" TO "stranger";'
+    bare.execute('GRANT USAGE ON SCHEMA "St" TO stranger')
+    bare.execute('REVOKE EXECUTE ON FUNCTION "St".pg_stat_statements(boolean) FROM PUBLIC')
+    refused = found(stranger.run(), "statistics")
+    assert refused.severity is Severity.UNKNOWN
+    assert 'GRANT EXECUTE ON FUNCTION "St".pg_stat_statements(boolean) TO "stranger";' in refused.hint
+
+
+@ENDS
+def test_counting_is_off(bench: Bench, db: psycopg.Connection[Any]):
+    """A server that counts nothing is not a server without slow statements."""
+    for setting, off, on in (("pg_stat_statements.track", "none", "top"), ("compute_query_id", "off", "auto")):
+        db.execute(f"ALTER DATABASE claims SET {setting} = {off}")
+        hint = found(bench.run(), "statistics").hint
+        assert hint == f"ALTER SYSTEM SET {setting} = '{on}'; SELECT pg_reload_conf();"
+        db.execute(f"ALTER DATABASE claims RESET {setting}")
+
+
+@pytest.mark.parametrize("major", [MAJORS[0], MAJORS[-1]])
+def test_evictions_crash_and_a_server_without_the_library(major: int):
+    """Evicted statements count from their return, a crash resets all, and without the library nothing is known."""
+    with fresh_server(major, **{"pg_stat_statements.max": 100}) as small, database(small) as connection:
+        small.create_role("app")
+        connection.execute("GRANT CONNECT ON DATABASE claims TO app; GRANT SELECT ON claim TO app")
+        connection.execute("CREATE EXTENSION pg_stat_statements")
+        bench = slow_queries(small)
+        with contextlib.closing(small.connect("claims", "app")) as app:
+            sleep(app, 3)
+            bench.run(**QUICK)
+            for _ in range(3):
+                for n in range(1, 150):
+                    app.execute(f"SELECT {', '.join('1' * n)}")
+            sleep(app, 2)
+        judgement = bench.run(**QUICK)
+        evicted = found(judgement, "evicted")
+        assert evicted.severity is Severity.INFO and "pg_stat_statements.max = 200" in evicted.hint
+        told = found(judgement, "mean_time").message
+        assert "at least 2 calls since the last run" in told or "2 calls since the last run" in told
+        connection.close()
+        small.kill()
+        small.settings["shared_preload_libraries"] = "auto_explain"
+        small.start()
+        unloaded = found(bench.run(), "statistics")
+        assert unloaded.severity is Severity.UNKNOWN
+        assert unloaded.hint == (
+            "ALTER SYSTEM SET shared_preload_libraries = 'auto_explain', 'pg_stat_statements'; and restart"
+        )
+
+
+@ENDS
+def test_on_another_server_no_difference_is_told(bench: Bench, app: Any):
+    """A promoted standby has counters of its own, which began at another moment, before the last run."""
+    sleep(app, 2)
+    bench.run(**QUICK)
+    for key, point in bench.history.kept.items():
+        if key[0] in ("statements.reset_at", "statement.since_at"):
+            bench.history.kept[key] = Kept(point.at, point.value + 5)
+    sleep(app, 2)
+    assert "4 calls since its statistics began" in found(bench.run(**QUICK), "mean_time").message
+
+
+HOSTILE = [
+    "SELECT pg_sleep(0.03), 'a;b', 'x'' -- ' AS \"q;--\uffff<&>\" -- SECRET; drop table claim",
+    "SELECT pg_sleep(0.03) /* SECRET ; */ FROM (VALUES ('SECRET'), (E'SE\\'CRET')) AS v (a) WHERE a <> $q$SECRET$q$",
+    "WITH gone AS (DELETE FROM payment WHERE id < 0 RETURNING *) SELECT pg_sleep(0.03), count(*) FROM gone",
+    "VALUES (pg_sleep(0.03)::text, interval '1 day', 'SECRET')",
+    f"SELECT pg_sleep(0.03), length('{'SECRET' * 17000}')",
+    f"SELECT pg_sleep(0.03), /* {'SECRET' * 17000} */ 1, 2",
+]
+
+
+@ENDS
+def test_hostile_texts(bench: Bench, app: Any, db: psycopg.Connection[Any]):
+    """Semicolons, comments, quotes, 100 kB: no value shows, nothing is executed, and no text breaks the others."""
+    for text in HOSTILE:
+        for _ in range(2):
+            app.execute(text.encode())
+    judgement = bench.run(**QUICK)
+    messages = [f.message for f in judgement.findings if f.check == "mean_time"]
+    assert len(messages) == len(HOSTILE)
+    assert not any("SECRET" in str(f) for f in judgement.findings)
+    assert all("\nplan, for any" in m or "\nno plan: " in m for m in messages)
+    assert sum("no plan: its text is too long" in m for m in messages) == 1
+    assert sum("no plan: with its constants taken out" in m for m in messages) == 1
+    assert max(map(len, messages)) < 2500
+    assert db.execute("SELECT count(*) FROM payment").fetchone() == (2000,)
+
+
+@ENDS
+def test_planning_runs_no_function_of_others(bench: Bench, app: Any, db: psycopg.Connection[Any]):
+    """An immutable function of the application would run with our rights when a plan is made; nobody asked for that."""
+    app.execute("""
+        CREATE FUNCTION trap() RETURNS int LANGUAGE plpgsql IMMUTABLE AS
+        $$ BEGIN IF current_user = 'app' THEN RETURN 1; END IF; RAISE EXCEPTION 'ran as %', current_user; END $$""")
+    app.execute("CREATE VIEW bait AS SELECT trap() AS x")
+    for _ in range(2):
+        app.execute("SELECT x, pg_sleep(0.03) FROM bait")
+    slow = found(bench.run(**QUICK), "mean_time")
+    assert "no plan: 1 functions were written by roles that are no superusers" in slow.message
+    bench.history.kept.clear()
+    trusting = found(bench.run(**QUICK, plan="always"), "mean_time")
+    assert "no plan: the server refused (SQLSTATE P0001)" in trusting.message
+    bench.history.kept.clear()
+    assert "no plan: the setting" in found(bench.run(**QUICK, plan="never"), "mean_time").message
+
+
+@ENDS
+def test_tables_are_looked_for_where_their_role_looks(bench: Bench, app: Any, db: psycopg.Connection[Any], pg: Any):
+    """The role's own search_path counts, then the setting; a table that is nowhere is no error."""
+    db.execute("CREATE SCHEMA hidden; CREATE TABLE hidden.thing (a int)")
+    db.execute("GRANT USAGE ON SCHEMA hidden TO app; GRANT SELECT ON hidden.thing TO app")
+    db.execute("ALTER ROLE app IN DATABASE claims SET search_path = hidden, public")
+    with contextlib.closing(pg.connect("claims", "app")) as moved:
+        for _ in range(2):
+            moved.execute("SELECT pg_sleep(0.03), count(*) FROM thing")
+    assert 'Seq Scan on "thing"' in found(bench.run(**QUICK), "mean_time").message
+    db.execute("ALTER ROLE app IN DATABASE claims RESET search_path")
+    bench.history.kept.clear()
+    lost = found(bench.run(**QUICK), "mean_time").message
+    assert 'no plan: relation "thing" does not exist; looked for in "app", public, pg_temp' in lost
+    bench.history.kept.clear()
+    assert 'Seq Scan on "thing"' in found(bench.run(**QUICK, search_path="hidden"), "mean_time").message
+
+
+@ENDS
+def test_a_locked_table_gives_no_plan_and_stops_nobody(bench: Bench, app: Any, db: psycopg.Connection[Any]):
+    """Making a plan waits for the lock timeout at most."""
+    sleep(app, 2)
+    with db.transaction():
+        db.execute("LOCK claim IN ACCESS EXCLUSIVE MODE")
+        assert "no plan: somebody holds a lock" in found(bench.run(**QUICK), "mean_time").message
