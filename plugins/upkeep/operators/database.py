@@ -21,3 +21,9 @@ class SlowQueriesOperator(RoutineOperator):
     """Find the statements of a PostgreSQL database that take long, with their plans."""
 
     routine = "upkeep.routines.database.slow_queries"
+
+
+class IndexReviewOperator(RoutineOperator):
+    """Review the indexes of a PostgreSQL database: invalid, duplicate, unused, missing, bloated."""
+
+    routine = "upkeep.routines.database.index_review"
