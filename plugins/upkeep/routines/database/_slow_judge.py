@@ -83,8 +83,13 @@ def _slow(spell: Spell, seen: Seen, settings: Settings) -> tuple[Finding, ...]:
         spell.subject,
         settings.mean_time,
         spell.mean,
-        message=f"a statement of {_who(spell)} takes {_ms(spell.mean)} on average: {_numbers(spell, seen)}\n{text}\n"
-        + "\n".join(_explained(plan, settings)),
+        message="\n".join(
+            [
+                f"a statement of {_who(spell)} takes {_ms(spell.mean)} on average: {_numbers(spell, seen)}",
+                text,
+                *_explained(plan, settings),
+            ]
+        ),
         hint=_hint(plan),
         say=_ms,
     )
@@ -173,33 +178,43 @@ def _heaviest(spells: Sequence[Spell], seen: Seen, settings: Settings) -> tuple[
     total = sum(s.time for s in spells)
     if total < settings.list_seconds * 1000 or not spells:
         return ()
-    lists = [("total time", spells, lambda s: s.time), ("mean time", _by_mean(spells, settings), lambda s: s.mean)]
-    timed = [s for s in spells if s.io_time]
-    lists.append(("I/O time", sorted(timed, key=lambda s: -(s.io_time or 0)), lambda s: s.io_time))
-    lines = [line for title, found, value in lists for line in _list(title, found[: settings.top], value, seen)]
-    if not seen.source["io_timed"]:
-        lines.append("I/O time is unknown: track_io_timing is off")
-    cure = (
-        "" if seen.source["io_timed"] else "; for I/O: ALTER SYSTEM SET track_io_timing = on; SELECT pg_reload_conf();"
+    by_io = sorted((s for s in spells if s.io_time), key=lambda s: -(s.io_time or 0))
+    found = (
+        _list("total time", spells, lambda s: s.time, seen=seen, settings=settings),
+        _list("mean time", _by_mean(spells, settings), lambda s: s.mean, seen=seen, settings=settings),
+        _list("I/O time", by_io, lambda s: s.io_time or 0, seen=seen, settings=settings),
     )
-    return (
-        Finding(
-            check="heaviest",
-            subject="",
-            severity=Severity.INFO,
-            message="\n".join([f"statements took {_ms(total)}; the heaviest are", *lines]),
-            hint=f"making the first ones quicker, or calling them less often, gains the most{cure}",
-        ),
-    )
+    untimed = () if seen.source["io_timed"] else (_untimed(),)
+    return tuple(f for f in found if f is not None) + untimed
 
 
-def _list(title: str, spells: Sequence[Spell], value: Callable[[Spell], Any], seen: Seen) -> list[str]:
-    shown = [
-        f"  {_ms(value(s))} {s.subject}, {s.calls:,} calls{'' if s.since == 'run' else ' ' + _since(s, seen)}:"
+def _list(
+    title: str, spells: Sequence[Spell], value: Callable[[Spell], float], *, seen: Seen, settings: Settings
+) -> Finding | None:
+    lines = [
+        f"{_ms(value(s))}: {s.subject}, {s.calls:,} calls{'' if s.since == 'run' else ' ' + _since(s, seen)}:"
         f" {without_literals(s.row['query'] or '?', 80)}"
-        for s in spells
+        for s in spells[: settings.top]
     ]
-    return [f"by {title}:", *shown] if shown else []
+    if not lines:
+        return None
+    return Finding(
+        check="heaviest",
+        subject=title,
+        severity=Severity.INFO,
+        message="\n".join([f"the statements with the most {title}:", *lines]),
+        hint="making the first ones quicker, or calling them less often, gains the most",
+    )
+
+
+def _untimed() -> Finding:
+    return Finding(
+        check="heaviest",
+        subject="I/O time",
+        severity=Severity.INFO,
+        message="which statements wait for disks is unknown: track_io_timing is off",
+        hint="ALTER SYSTEM SET track_io_timing = on; SELECT pg_reload_conf(); (pg_test_timing tells what it costs)",
+    )
 
 
 def _ms(value: float) -> str:

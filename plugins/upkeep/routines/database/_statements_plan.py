@@ -42,8 +42,8 @@ def refusal(row: Row, source: Row, settings: Settings) -> str:
 
 def starts_with(text: str, words: tuple[str, ...]) -> bool:
     """Tell whether a statement begins with one of some words, whatever comment stands before it."""
-    bare = without_literals(text[:4000], 4000).upper()
-    return any(bare.startswith(word.upper()) and not bare[len(word) : len(word) + 1].isidentifier() for word in words)
+    bare = without_literals(text[:300], 300) or without_literals(text, 300)
+    return bare.upper().startswith(tuple(word.upper() for word in words))
 
 
 def path(row: Row, settings: Settings) -> str:
@@ -106,4 +106,4 @@ def _line(node: Node) -> str:
 def _condition(node: Node, key: str) -> str:
     value = node[key]
     text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-    return f"{key.lower()} {without_literals(text, 120)}"
+    return f"{key.lower()} {without_literals(text, 80)}"

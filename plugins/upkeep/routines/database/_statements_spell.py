@@ -20,15 +20,15 @@ from upkeep.routines.database._seen import Row, measured
 
 # Moments come back from the ledger as floats; the server's clock counts microseconds.
 _SAME_MOMENT = 0.001
-_COUNTERS = {"calls": "calls", "time": "ms", "io_time": "ms", "rows": "rows", "since_at": "s"}
+_COUNTERS = {"calls": "calls", "time": "ms", "io_time": "ms", "rows": "rows", "since_at": "epoch s"}
 
 
 @dataclass(frozen=True)
 class Spell:
     """What one statement did in a time: `run`: since the last run; `reset`: since its statistics were last reset.
 
-    Times are in ms; `io_time` is None where nobody measured it. `at_least`: its counters began anew meanwhile, and what
-    was before is lost.
+    Times are in ms; `io_time` is None where nobody measured it. `at_least`: its counters began anew meanwhile, or may
+    have, and what was before is lost.
     """
 
     row: Row
@@ -94,11 +94,11 @@ def recall(history: History) -> Before:
 def kept(source: Row, rows: Sequence[Row]) -> tuple[Measurement, ...]:
     """Return what the next run needs. The mark of the run comes first: no counter of this run is older."""
     first = rows[0] if rows else {}
-    numbers = measured("statements.taken_at", source["taken_at"], "s")
+    numbers = measured("statements.taken_at", source["taken_at"], "epoch s")
     numbers += measured("statements.entries", first.get("entries", 0), "statements")
     seen = [row for row in rows if row["queryid"] is not None]
     numbers += measured("statements.left_out", first.get("entries", 0) - len(seen), "statements")
-    numbers += measured("statements.reset_at", first.get("reset_at"), "s")
+    numbers += measured("statements.reset_at", first.get("reset_at"), "epoch s")
     numbers += measured("statements.dealloc", first.get("dealloc"), "evictions")
     for row in seen:
         for name, unit in _COUNTERS.items():
@@ -113,17 +113,19 @@ def spells(source: Row, rows: Sequence[Row], before: Before) -> tuple[Spell, ...
 
 
 def _spell(row: Row, io_timed: bool, before: Before) -> Spell:
-    old = before.of(subject(row))
     if before.taken is None:
         return _whole(row, io_timed, "reset")
+    old = before.of(subject(row))
+    evicted = before.dealloc is not None and row["dealloc"] is not None and row["dealloc"] > before.dealloc
     if old and _one_origin(row, old, before) and not _fell(row, old):
-        return _difference(row, old, io_timed)
+        # An entry that was evicted and is above its old counts again does not show before 1.11.
+        return _difference(row, old, io_timed, at_least=evicted and row["since_at"] is None)
     began = row["since_at"] if row["since_at"] is not None else row["reset_at"]
     if began is not None and began > before.taken:
-        return _whole(row, io_timed, "run", at_least=bool(old))
-    # Of one origin from here on, or not known to be: a fallen or missing counter then began after the last run.
+        return _whole(row, io_timed, "run", at_least=bool(old) or evicted)
+    # Of one server and one reset: counters that fell, or were not there, began after the last run.
     if _same(row["reset_at"], before.reset_at) and row["since_at"] is None and (old or before.complete):
-        return _whole(row, io_timed, "run", at_least=bool(old))
+        return _whole(row, io_timed, "run", at_least=bool(old) or evicted)
     return _whole(row, io_timed, "reset")
 
 
@@ -147,9 +149,9 @@ def _whole(row: Row, io_timed: bool, since: Literal["run", "reset"], *, at_least
     return Spell(row, row["calls"], row["time"], io_time, row["rows"], since, at_least)
 
 
-def _difference(row: Row, old: Mapping[str, float], io_timed: bool) -> Spell:
+def _difference(row: Row, old: Mapping[str, float], io_timed: bool, *, at_least: bool) -> Spell:
     def grown(name: str) -> Any:
         return row[name] - old.get(name, 0)
 
     io_time = max(grown("io_time"), 0.0) if io_timed and "io_time" in old else None
-    return Spell(row, int(grown("calls")), grown("time"), io_time, int(grown("rows")), "run")
+    return Spell(row, int(grown("calls")), grown("time"), io_time, int(grown("rows")), "run", at_least)
