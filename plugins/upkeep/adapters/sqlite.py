@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import quote
 
 from upkeep.adapters import statements
@@ -40,17 +40,30 @@ class File:
 
     def ask(self, statement: str, /, *, seconds: float, **values: Any) -> list[dict[str, Any]] | Failed:
         """Run the statement named `<area>/<name>`; give up after `seconds`."""
-        text = re.sub(r"%\((\w+)\)s", r":\1", statements.named(statement)).replace("%%", "%")
-        deadline = time.monotonic() + seconds
-        self.connection.set_progress_handler(lambda: time.monotonic() > deadline, _STEPS)
         try:
-            with closing(self.connection.execute(text, values)) as cursor:
-                names = [column[0] for column in cursor.description or ()]
-                return [dict(zip(names, row, strict=True)) for row in cursor]
+            with limited(self.connection, seconds):
+                return rows(self.connection, statement, values)
         except sqlite3.Error as error:
             return failure(error)
-        finally:
-            self.connection.set_progress_handler(None, 0)
+
+
+def rows(connection: sqlite3.Connection, statement: str, values: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Run the statement named `<area>/<name>`. :raises sqlite3.Error: it failed."""
+    text = re.sub(r"%\((\w+)\)s", r":\1", statements.named(statement)).replace("%%", "%")
+    with closing(connection.execute(text, values)) as cursor:
+        names = [column[0] for column in cursor.description or ()]
+        return [dict(zip(names, row, strict=True)) for row in cursor]
+
+
+@contextmanager
+def limited(connection: sqlite3.Connection, seconds: float) -> Iterator[None]:
+    """Let every statement in here end with SQLITE_INTERRUPT once `seconds` have passed."""
+    deadline = time.monotonic() + seconds
+    connection.set_progress_handler(lambda: time.monotonic() > deadline, _STEPS)
+    try:
+        yield
+    finally:
+        connection.set_progress_handler(None, 0)
 
 
 @contextmanager
@@ -63,9 +76,16 @@ def opener(path: str, *, busy_timeout: float = 5.0) -> Iterator[File]:
     :raises DamagedError: the file is not a SQLite database, or what there is of it cannot be read.
     :raises TransientError: it stays locked.
     """
-    _look_at(path)
+    with connected(path, busy_timeout=busy_timeout) as connection:
+        yield File(connection, path)
+
+
+@contextmanager
+def connected(path: str, *, busy_timeout: float, mode: Literal["ro", "rw"] = "ro") -> Iterator[sqlite3.Connection]:
+    """Give a connection, without transactions of its own; errors as `opener`."""
+    look_at(path)
     # In the path of a URI, `?`, `#` and `%` mean something else.
-    uri = f"file:{quote(str(Path(path).absolute()))}?mode=ro"
+    uri = f"file:{quote(str(Path(path).absolute()))}?mode={mode}"
     try:
         connection = sqlite3.connect(uri, uri=True, timeout=busy_timeout, isolation_level=None)
     except sqlite3.Error as error:
@@ -75,7 +95,7 @@ def opener(path: str, *, busy_timeout: float = 5.0) -> Iterator[File]:
             connection.execute("select count(*) from sqlite_schema").fetchone()
         except sqlite3.Error as error:
             raise _error(path, failure(error)) from error
-        yield File(connection, path)
+        yield connection
 
 
 def failure(error: sqlite3.Error) -> Failed:
@@ -84,7 +104,8 @@ def failure(error: sqlite3.Error) -> Failed:
     return Failed(_REASONS.get(code, "other"), str(error), getattr(error, "sqlite_errorname", ""))  # type: ignore[arg-type]
 
 
-def _look_at(path: str) -> None:
+def look_at(path: str) -> None:
+    """See that a file is there, may be read, and begins as a SQLite database does; errors as `opener`."""
     try:
         with Path(path).open("rb") as file:
             header = file.read(len(_HEADER))
@@ -100,11 +121,16 @@ def _look_at(path: str) -> None:
     if header and header != _HEADER:
         raise DamagedError(
             f"{path}: begins with {header!r}, expected {_HEADER!r}: this is no SQLite database",
-            "correct `path`, or restore the file from its latest verified backup",
+            "correct `path`, or restore the file from its latest verified backup; encrypted ones cannot be read",
         )
 
 
 def _error(path: str, failed: Failed) -> UpkeepError:
+    if failed.sqlstate == "SQLITE_READONLY_ROLLBACK":
+        return ConfigurationError(
+            f"{path}: a program was killed while it wrote, and its journal waits to be rolled back",
+            "the next program that opens it for writing does that, SQLite care too; never delete the -journal",
+        )
     match failed.reason:
         case "locked":
             return TransientError(f"{path}: {failed.message}", "end the program that holds the lock; it is tried again")

@@ -13,6 +13,7 @@ from typing import Any, Literal, Protocol
 from upkeep.core.backup import Archiver
 from upkeep.core.cadence import Window
 from upkeep.core.http import NoReply, Reply, Request
+from upkeep.core.sqlite import SqliteWorkshop
 from upkeep.core.system import System, Target
 
 
@@ -162,6 +163,7 @@ class Tools:
     workbench: Callable[..., AbstractContextManager[Workbench]]
     disk: Callable[[str], Disk | Failed]
     sqlite: Callable[..., AbstractContextManager[SqliteFile]]
+    sqlite_work: SqliteWorkshop
     http: Callable[..., AbstractContextManager[Http]]
     archive: Archiver
     history: History

@@ -8,7 +8,7 @@ import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -103,7 +103,7 @@ def open_ledger() -> Iterator[Ledger]:
 
 def make_tools(history: History, log: logging.Logger) -> Tools:
     """Return the outside world for one job."""
-    from upkeep.adapters import archive, http, object_store, postgres, sqlite, volume, workbench
+    from upkeep.adapters import archive, http, object_store, postgres, sqlite, sqlite_work, volume, workbench
 
     scratch = scratch_folder()
     return Tools(
@@ -111,6 +111,7 @@ def make_tools(history: History, log: logging.Logger) -> Tools:
         workbench=workbench.opener(conninfo),
         disk=volume.disk,
         sqlite=sqlite.opener,
+        sqlite_work=sqlite_work.Workshop(home() / "sqlite"),
         http=http.opener(connection),
         archive=archive.make_archiver(conninfo, object_store.opener(connection), scratch),
         history=history,
@@ -121,11 +122,13 @@ def make_tools(history: History, log: logging.Logger) -> Tools:
 
 
 def alone_on(
-    routine: Routine, target: Target, dry_run: bool
+    routine: Routine, target: Target, dry_run: bool, until: datetime | None = None
 ) -> Callable[[], AbstractContextManager[Callable[[], None]]]:
     """Return what keeps other heavy work off a target while an exclusive routine works there, nothing for others.
 
     A backup that reads another server than the target's holds the lock there: that is where it is heavy.
+
+    :param until: when the maintenance window closes: its turn would come too late after that.
     """
     from upkeep.adapters import target_lock
     from upkeep.core.system import PostgresTarget
@@ -134,12 +137,17 @@ def alone_on(
     if patience is None or dry_run or not isinstance(target, PostgresTarget):
         return lambda: nullcontext(lambda: None)
     own = target.backup_conn_id if routine.area == "backup" else target.maintenance_conn_id
-    return lambda: target_lock.hold(
-        conninfo(own or target.conn_id),
-        database=target.database,
-        application_name=f"upkeep {routine.name} lock",
-        patience=patience.total_seconds(),
-    )
+
+    def hold() -> AbstractContextManager[Callable[[], None]]:
+        left = patience if until is None else min(patience, max(until - now(), timedelta(0)))
+        return target_lock.hold(
+            conninfo(own or target.conn_id),
+            database=target.database,
+            application_name=f"upkeep {routine.name} lock",
+            patience=left.total_seconds(),
+        )
+
+    return hold
 
 
 def scratch_folder() -> Path:
