@@ -22,6 +22,8 @@ from tests.integration.database_bench import (
     troubles,
     value,
 )
+from upkeep.adapters import postgres
+from upkeep.core.job import Failed
 from upkeep.core.model import Severity
 from upkeep.core.routine import Routine
 from upkeep.core.system import PostgresTarget
@@ -73,8 +75,6 @@ def bench(pg: PostgresServer, bare: psycopg.Connection[Any]) -> Bench:
 def slow_queries(on: PostgresServer, user: str = "postgres") -> Bench:
     routine = Routine.load("upkeep.routines.database.slow_queries")
     bench = Bench(routine, PostgresTarget(conn_id="db", id="claims/db"))
-    from upkeep.adapters import postgres
-
     bench.open_postgres = postgres.opener(lambda conn_id: on.dsn("claims", user))
     return bench
 
@@ -434,3 +434,33 @@ def test_a_locked_table_gives_no_plan_and_stops_nobody(bench: Bench, app: Any, d
     with db.transaction():
         db.execute("LOCK claim IN ACCESS EXCLUSIVE MODE")
         assert "no plan: somebody holds a lock" in found(bench.run(**QUICK), "mean_time").message
+
+
+@ENDS
+def test_plans_execute_nothing(pg: PostgresServer, db: psycopg.Connection[Any]):
+    """One statement that can be planned gets a plan; anything else is refused by the server itself, one by one."""
+    path = '"$user", public'
+    wanted = [
+        ("UPDATE claim SET note = $1 WHERE id = $2", path),
+        ("SELECT 1; DROP TABLE claim", path),
+        ("DROP TABLE claim", path),
+        ("SELECT 1) AS x; DROP TABLE claim --", path),
+        ("EXECUTE upkeep_plan_0", path),
+        ("SELECT * FROM claim", '"'),
+        ("SELECT * FROM claim", "pg_temp"),
+        ("SELECT * FROM claim WHERE id = $1 -- the end", path),
+        ("WITH gone AS (DELETE FROM claim RETURNING *) SELECT nextval('claim_id_seq'), * FROM gone", path),
+    ]
+    before = db.execute("SELECT last_value, (SELECT count(*) FROM claim) FROM claim_id_seq").fetchone()
+    with postgres.open_session(pg.dsn("claims")) as session:
+        for _ in range(2):
+            answers = session.plans(wanted)
+            states = [a.sqlstate if isinstance(a, Failed) else a["Node Type"] for a in answers]
+            assert states[:2] == ["ModifyTable", "42601"]
+            assert states[2:5] == ["42601"] * 3
+            assert states[5:] == ["22023", "42P01", "Index Scan", "CTE Scan"]
+        assert session.round_trips == 4
+        assert session.connection.execute("SHOW search_path").fetchone() == ("pg_catalog,pg_temp",)
+        session.connection.close()
+        assert [a.reason for a in session.plans(wanted[:1]) if isinstance(a, Failed)] == ["gone"]
+    assert db.execute("SELECT last_value, (SELECT count(*) FROM claim) FROM claim_id_seq").fetchone() == before

@@ -1,11 +1,18 @@
 -- The statements of this database that took the most time in total, on average and for I/O, at most `top` of each kind;
--- no row without pg_stat_statements. Times are in milliseconds, since `since_at` (1.11 on) or `reset_at` (1.9 on), which
--- are seconds of the server's clock. `entries` counts all statements of this database, `hidden` those whose identity our
--- role may not see; `dealloc` counts evictions. `search_path` is what the statement's role has set.
+-- no row without pg_stat_statements, and one without a `queryid` when it has counted nothing yet. Times are in
+-- milliseconds, since `since_at` (1.11 on) or `reset_at` (1.9 on), which are seconds of the server's clock. `entries`
+-- counts all statements of this database, `hidden` those whose identity our role may not see; `dealloc` counts
+-- evictions. `search_path` is what the statement's role has set.
 -- A view in any schema, with columns named differently in every version, cannot be named here: query_to_xml() runs a
 -- text under our search_path, JSON lets every version's columns pass, and base64 is what XML leaves as it is.
 with source as (
-    select format('%%I.pg_stat_statements', n.nspname) as view, n.oid as schema,
+    select format('%%I.pg_stat_statements', n.nspname) as view,
+           -- Only what belongs to the extension: others may have made a view of this name in its schema.
+           exists (select
+                     from pg_depend as d
+                     join pg_class as c on c.oid = d.objid and d.classid = 'pg_class'::regclass
+                    where d.refclassid = 'pg_extension'::regclass and d.refobjid = e.oid and d.deptype = 'e'
+                      and c.relname = 'pg_stat_statements_info') as has_info,
            (select oid from pg_database where datname = current_database()) as db,
            'select encode(convert_to((%%s)::text, getdatabaseencoding()), ''base64'') as j' as encoded
       from pg_extension as e
@@ -14,8 +21,7 @@ with source as (
        and exists (select from pg_settings where name = 'pg_stat_statements.max' and vartype = 'integer')
 ), question as (
     select format(encoded, format('select json_agg(s) from %%s(false) as s where dbid = %%s', view, db)) as entries,
-           case when exists (select from pg_class where relname = 'pg_stat_statements_info' and relnamespace = schema)
-                then format(encoded, format('select row_to_json(s) from %%s_info as s', view)) end as info
+           case when has_info then format(encoded, format('select row_to_json(s) from %%s_info as s', view)) end as info
       from source
 ), answer as materialized (
     select decode(substring(query_to_xml(entries, false, false, '')::text from '<j>(.*)</j>'), 'base64') as entries,
@@ -55,7 +61,8 @@ with source as (
       from text_answer, jsonb_each_text(convert_from(texts, getdatabaseencoding())::jsonb) as x
 )
 select coalesce(o.rolname, '#' || k.userid) as role,
-       k.queryid, k.toplevel, k.calls, k.rows, k.time, k.io_time, k.since_at, k.entries, k.hidden,
+       k.queryid, k.toplevel, k.calls, k.rows, k.time, k.io_time, k.since_at,
+       coalesce(k.entries, 0) as entries, coalesce(k.hidden, 0) as hidden,
        text.value as query, length(text.value) >= 20000 as cut,
        extract(epoch from (i.info ->> 'stats_reset')::timestamptz)::float8 as reset_at,
        (i.info ->> 'dealloc')::bigint as dealloc,
@@ -64,9 +71,9 @@ select coalesce(o.rolname, '#' || k.userid) as role,
          where p.option_name = 'search_path' and d.setrole in (k.userid, 0) and d.setdatabase in (source.db, 0)
          order by d.setrole = 0, d.setdatabase = 0
          limit 1) as search_path
-  from kept as k
-  cross join source
+  from source
   cross join answer as a
+  left join kept as k on true
   cross join lateral (select convert_from(a.info, getdatabaseencoding())::jsonb as info) as i
   left join pg_roles as o on o.oid = k.userid
   left join text on text.key = k.userid || ':' || k.queryid

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     import psycopg
 
 # Under somebody else's search_path every name of ours says where it comes from, and every constant its type.
-_PATH = "SELECT pg_catalog.set_config('search_path'::text, $1::text, false)"
-_GENERIC = "SELECT pg_catalog.set_config('plan_cache_mode'::text, 'force_generic_plan'::text, false)"
+_SET = "SELECT pg_catalog.set_config('{}'::pg_catalog.text, {}::pg_catalog.text, false)"
+_PATH = _SET.format("search_path", "$1")
+_GENERIC = _SET.format("plan_cache_mode", "'force_generic_plan'")
 _PARAMETERS = "SELECT name, cardinality(parameter_types) AS parameters FROM pg_prepared_statements WHERE from_sql"
 
 
