@@ -13,7 +13,8 @@ from pydantic import Field
 from upkeep.core.model import Action, Finding, Measurement, Model, Severity
 
 NAMESPACE = uuid.UUID("6a3f2c54-5d0c-4b8e-9f39-0e4d8b0f7c11")
-ROUTINE_STATES = Literal["running", "success", "failed", "retry", "skipped", "died"]
+ROUTINE_STATES = Literal["running", "waiting", "success", "failed", "retry", "skipped", "died"]
+DECISIONS = Literal["approved", "rejected", "expired"]
 
 
 class RunKey(Model):
@@ -29,11 +30,14 @@ class RoutineKey(RunKey):
     routine: str
     target: str
     try_number: int
+    task: str = ""
+    """The task that it ran in: a DAG may wire a routine more than once. Empty in what older versions wrote."""
 
     @property
     def id(self) -> uuid.UUID:
         """Identity derived from the key: writing the same try twice hits the same row."""
-        return uuid.uuid5(NAMESPACE, "\x1f".join(map(str, self.model_dump().values())))
+        parts = [self.dag_id, self.run_id, self.routine, self.target, str(self.try_number)]
+        return uuid.uuid5(NAMESPACE, "\x1f".join([*parts, self.task] if self.task else parts))
 
 
 class _Event(Model):
@@ -117,7 +121,7 @@ class ActionClosed(_Event):
 
 
 class RoutineClosed(_Event):
-    """A try of a routine has ended."""
+    """A try of a routine has ended, or waits: `opens` says until when, and then it goes on under the same key."""
 
     kind: Literal["routine_closed"] = "routine_closed"
     routine: RoutineKey
@@ -125,6 +129,33 @@ class RoutineClosed(_Event):
     severity: Severity
     reason: str = ""
     hint: str = ""
+    opens: datetime | None = None
+
+
+class ApprovalAsked(_Event):
+    """A person is asked to agree to actions that `run` has proposed, in a run of its own, `request`."""
+
+    kind: Literal["approval_asked"] = "approval_asked"
+    run: RunKey
+    request: RunKey
+    routine: str
+    target: str
+    system: str
+    actions: tuple[Action, ...]
+
+
+class ApprovalDecided(_Event):
+    """A request, `run`, has its answer: who agreed or not, to what. `expired`: nobody answered, nothing is done."""
+
+    kind: Literal["approval_decided"] = "approval_decided"
+    run: RunKey
+    routine: str
+    target: str
+    system: str
+    decision: DECISIONS
+    by: str = ""
+    by_id: str = ""
+    actions: tuple[Action, ...]
 
 
 class Escalated(_Event):
@@ -173,6 +204,8 @@ Event = Annotated[
     | ActionOpened
     | ActionClosed
     | RoutineClosed
+    | ApprovalAsked
+    | ApprovalDecided
     | Escalated
     | RunClosed
     | ReportKept,
@@ -183,7 +216,7 @@ EVENT: pydantic.TypeAdapter[Any] = pydantic.TypeAdapter(Event)
 
 def run_of(event: Any) -> RunKey:
     """Return the run that an event belongs to."""
-    key = getattr(event, "run", None) or event.routine
+    key = event.run if hasattr(event, "run") else event.routine
     return RunKey(dag_id=key.dag_id, run_id=key.run_id)
 
 

@@ -9,6 +9,8 @@ from typing import Any
 from upkeep.core.model import Action, Finding, Measurement, Model, Severity, worst
 from upkeep.ledger import events as ev
 
+UNFINISHED = ("running", "waiting", "died")
+
 
 class ActionRecord(Model):
     """One action and what became of it; `status` is empty while it is open, `planned` in a dry run, and
@@ -35,6 +37,8 @@ class RoutineRecord(Model):
     closed_at: datetime | None = None
     reason: str = ""
     hint: str = ""
+    opens: datetime | None = None
+    """When the maintenance window opens that it waits for."""
     dry_run: bool = False
     settings: dict[str, Any] = {}
     measurements: tuple[Measurement, ...] = ()
@@ -65,13 +69,24 @@ class RunRecord(Model):
     expected: tuple[ev.Expected.Item, ...] = ()
     routines: tuple[RoutineRecord, ...] = ()
     escalations: tuple[ev.Escalated, ...] = ()
+    asked: tuple[ev.ApprovalAsked, ...] = ()
+    decided: tuple[ev.ApprovalDecided, ...] = ()
     closed: ev.RunClosed | None = None
 
     @property
     def missing(self) -> tuple[ev.Expected.Item, ...]:
-        """What should have produced a result and has not: a killed worker leaves no row or an open one."""
-        ended = {(r.key.routine, r.key.target) for r in self.routines if r.state not in ("running", "died")}
+        """What should have produced a result and has not: a killed worker leaves no row or an open one.
+
+        What waits for its maintenance window has no result yet either; see `waiting`.
+        """
+        opened = {(r.key.routine, r.key.target) for r in self.routines}
+        ended = opened - {(r.key.routine, r.key.target) for r in self.routines if r.state in UNFINISHED}
         return tuple(i for i in self.expected if not i.skip and (i.routine, i.target) not in ended)
+
+    @property
+    def waiting(self) -> tuple[RoutineRecord, ...]:
+        """What waits for its maintenance window; in a run that has ended, what was ended while it waited."""
+        return tuple(routine for routine in self.routines if routine.state == "waiting")
 
 
 class _Try:
@@ -96,6 +111,7 @@ class _Try:
             closed_at=self.closed.at if self.closed else None,
             reason=self.closed.reason if self.closed else "",
             hint=self.closed.hint if self.closed else "",
+            opens=self.closed.opens if self.closed else None,
             dry_run=self.opened.dry_run,
             settings=self.opened.settings,
             measurements=tuple(m for stage in self.stages.values() for m in stage.measurements),
@@ -108,8 +124,8 @@ def fold(run: ev.RunKey, events: Iterable[ev.Event]) -> RunRecord:
     """Build the record of `run` from its events; events of other runs are passed over."""
     facts: dict[str, Any] = {}
     expected: dict[tuple[str, str], ev.Expected.Item] = {}
-    tries: dict[tuple[str, str, int], _Try] = {}
-    escalations: list[ev.Escalated] = []
+    tries: dict[tuple[str, str, str, int], _Try] = {}
+    told: dict[type, dict[Any, Any]] = {ev.Escalated: {}, ev.ApprovalAsked: {}, ev.ApprovalDecided: {}}
     for event in events:
         if ev.run_of(event) != run:
             continue
@@ -126,25 +142,32 @@ def fold(run: ev.RunKey, events: Iterable[ev.Event]) -> RunRecord:
             case ev.RunClosed():
                 facts["closed"] = event
             case ev.Escalated():
-                escalations.append(event)
+                told[ev.Escalated][event.id] = event
+            case ev.ApprovalAsked():
+                # A request that is handed over once more is the same request.
+                told[ev.ApprovalAsked][event.request] = event
+            case ev.ApprovalDecided():
+                told[ev.ApprovalDecided][event.id] = event
             case ev.ReportKept():
                 pass
             case _:
                 _fold_try(tries, event)
-    last: dict[tuple[str, str], _Try] = {}
-    for (routine, target, _), one in sorted(tries.items(), key=lambda item: item[0]):
-        last[routine, target] = one
+    last: dict[tuple[str, str, str], _Try] = {}
+    for (routine, target, task, _), one in sorted(tries.items(), key=lambda item: item[0]):
+        last[routine, target, task] = one
     return RunRecord(
         run=run,
         expected=tuple(expected.values()),
         routines=tuple(one.record() for one in last.values()),
-        escalations=tuple(escalations),
+        escalations=tuple(told[ev.Escalated].values()),
+        asked=tuple(told[ev.ApprovalAsked].values()),
+        decided=tuple(told[ev.ApprovalDecided].values()),
         **facts,
     )
 
 
-def _fold_try(tries: dict[tuple[str, str, int], _Try], event: Any) -> None:
-    key = (event.routine.routine, event.routine.target, event.routine.try_number)
+def _fold_try(tries: dict[tuple[str, str, str, int], _Try], event: Any) -> None:
+    key = (event.routine.routine, event.routine.target, event.routine.task, event.routine.try_number)
     match event:
         case ev.RoutineOpened():
             tries[key] = _Try(event)

@@ -149,7 +149,7 @@ class Ledger:
         with _impatient(connection), connection.transaction():
             for event in events:
                 body, key = ev.to_json(event), ev.run_of(event)
-                routine_run = event.routine.id if hasattr(event, "routine") else None
+                routine_run = None if hasattr(event, "run") else event.routine.id
                 new = connection.execute(
                     _sql("append_event"),
                     {**key.model_dump(), "id": event.id, "kind": event.kind, "at": event.at, "body": body},

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from airflow.sdk import BaseOperator
 
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from upkeep.ledger.store import Ledger
     from upkeep.operators.lifecycle import Lifecycle
     from upkeep.operators.run import Run
+    from upkeep.operators.window import Pass, Wait
+
+WINDOW_WAIT = timedelta(hours=24)
 
 
 class RoutineOperator(BaseOperator):
@@ -30,18 +34,30 @@ class RoutineOperator(BaseOperator):
 
     :param target: what to work on, `{"id": "claims/db", ...}`, as `SelectTargetsOperator` hands it out, or the id.
     :param settings: settings of the routine for this DAG; they stand above the system file and below the run's params.
+    :param window_wait: how long a routine that works only in the maintenance window waits for it, without a worker;
+        where it would have to wait longer, it is skipped.
     """
 
     routine: ClassVar[str]
     ui_color = "#e8f1f8"
     template_fields: Sequence[str] = ()
     _working = False
+    _approved: frozenset[tuple[str, str]] | None = None
+    """Name and subject of the only actions to do; None in a run that nobody was asked about."""
 
-    def __init__(self, *, target: dict[str, Any] | str, settings: dict[str, Any] | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        target: dict[str, Any] | str,
+        settings: dict[str, Any] | None = None,
+        window_wait: timedelta = WINDOW_WAIT,
+        **kwargs: Any,
+    ) -> None:
         kwargs.setdefault("retry_policy", RETRY_POLICY)
         super().__init__(**kwargs)
         self.target = target
         self.settings = settings or {}
+        self.window_wait = window_wait
 
     @classmethod
     def partial(cls, **kwargs: Any) -> OperatorPartial:
@@ -58,11 +74,11 @@ class RoutineOperator(BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Run the routine; the return value is a summary, the evidence goes to the ledger."""
-        self._working = True
-        try:
-            return self._execute(context)
-        finally:
-            self._working = False
+        return self._guarded(context, None)
+
+    def resume(self, context: Context, event: Any, since: str) -> dict[str, Any]:  # noqa: ARG002 # Airflow gives it
+        """Go on after waiting for the maintenance window: all is decided anew, for much may have changed meanwhile."""
+        return self._guarded(context, datetime.fromisoformat(since))
 
     def on_kill(self) -> None:
         """End the work in hand, so that its programs end and its row is closed.
@@ -74,34 +90,73 @@ class RoutineOperator(BaseOperator):
             self._working = False
             raise Stopped("the task was ended from outside: marked by a person, or its worker was shut down")
 
-    def _execute(self, context: Context) -> dict[str, Any]:
+    def _guarded(self, context: Context, since: datetime | None) -> dict[str, Any]:
+        self._working = True
+        try:
+            return self._execute(context, since)
+        finally:
+            self._working = False
+
+    def _execute(self, context: Context, since: datetime | None) -> dict[str, Any]:
         from airflow.sdk.exceptions import AirflowSkipException
 
         from upkeep.core.model import Severity
         from upkeep.ledger.events import RoutineKey
         from upkeep.operators import wiring
-        from upkeep.operators.lifecycle import Row
-        from upkeep.operators.run import Run
+        from upkeep.operators.lifecycle import Lifecycle, Row
+        from upkeep.operators.window import Wait
 
-        run, name = Run.of(context, wiring.now()), routine_name(self.routine)
+        run, path = self._begin(context), self._path
+        name = routine_name(path)
         if run.routines is not None and name not in run.routines:
             raise AirflowSkipException(f"{name} was not selected in the run's params")
-        key = RoutineKey(**run.key.model_dump(), routine=name, target=self.target_id, try_number=run.try_number)
+        facts = {"routine": name, "target": self.target_id, "try_number": run.try_number, "task": self.task_id}
+        key = RoutineKey(**run.key.model_dump(), **facts)
+        since = since or wiring.now()
         with wiring.open_ledger() as ledger:
             row = Row(ledger, key, wiring.now)
             try:
-                routine = Routine.load(self.routine)
-                reason = self._why_not(run, routine)
-                lifecycle = None if reason else self._lifecycle(run, routine, key, ledger)
+                routine = Routine.load(path)
+                work = self._why_not(run, routine) or self._prepare(run, routine, key, ledger, since)
             except BaseException as error:
                 row.open()
                 row.close_failed(error, run.last_try)
                 raise
-            if lifecycle is None:
-                row.open(routine)
-                row.close("skipped", Severity.OK, reason)
-                raise AirflowSkipException(reason)
-            return lifecycle.run().model_dump(mode="json")
+            if isinstance(work, Lifecycle):
+                return self._done(work)
+            row.open(routine)
+            if isinstance(work, Wait):
+                row.wait(work.reason, work.opens)
+                self.log.info("%s", work.reason)
+                self._wait(work.opens, since)
+            if not isinstance(work, str):
+                row.find(work.finding)
+                work = work.reason
+            row.close("skipped", Severity.OK, work)
+            raise AirflowSkipException(work)
+
+    def _begin(self, context: Context) -> Run:
+        """Return the run that the task belongs to; a subclass learns here what it is to do."""
+        from upkeep.operators import wiring
+        from upkeep.operators.run import Run
+
+        return Run.of(context, wiring.now())
+
+    @property
+    def _path(self) -> str:
+        """The dotted path of the routine."""
+        return self.routine
+
+    def _done(self, work: Lifecycle) -> dict[str, Any]:
+        """Do the work and return its summary."""
+        return work.run().model_dump(mode="json")
+
+    def _wait(self, opens: datetime, since: datetime) -> NoReturn:
+        """Give the worker back until a moment; the triggerer wakes the task up then."""
+        from airflow.providers.standard.triggers.temporal import DateTimeTrigger
+
+        self.defer(trigger=DateTimeTrigger(moment=opens), method_name="resume", kwargs={"since": since.isoformat()})
+        raise AssertionError("defer() has returned")
 
     def _why_not(self, run: Run, routine: Routine) -> str:
         """Return why this routine has nothing to do in this run, empty when it has."""
@@ -113,11 +168,15 @@ class RoutineOperator(BaseOperator):
         skips = self.target.get("skip", {}) if isinstance(self.target, dict) else {}
         return f"excluded by the system file: {skips[routine.name]}" if routine.name in skips else ""
 
-    def _lifecycle(self, run: Run, routine: Routine, key: RoutineKey, ledger: Ledger) -> Lifecycle:
+    def _prepare(
+        self, run: Run, routine: Routine, key: RoutineKey, ledger: Ledger, since: datetime
+    ) -> Lifecycle | Wait | Pass:
+        """Return the work, ready to run, or why it does not run now."""
         from upkeep.core.job import Job
         from upkeep.ledger.store import LedgerHistory
         from upkeep.operators import wiring
         from upkeep.operators.lifecycle import Lifecycle
+        from upkeep.operators.window import Begin, decide
         from upkeep.systems.load import load_system
 
         system = load_system(self.target_id.split("/", 1)[0])
@@ -128,6 +187,10 @@ class RoutineOperator(BaseOperator):
             (f"DAG {run.key.dag_id}", self.settings),
             ("params of this run", run.settings(routine.name)),
         )
+        free = run.dry_run or run.outside_window
+        when = decide(routine, system, wiring.now(), since=since, longest=self.window_wait, free=free)
+        if not isinstance(when, Begin):
+            return when
         job: Job[Any, Any] = Job(
             routine=routine.name,
             target=target,
@@ -137,6 +200,7 @@ class RoutineOperator(BaseOperator):
             run_id=run.key.run_id,
             try_number=run.try_number,
             tools=wiring.make_tools(LedgerHistory(ledger, key), logging.getLogger(f"upkeep.{routine.name}")),
+            until=when.until,
         )
         return Lifecycle(
             routine,
@@ -145,5 +209,6 @@ class RoutineOperator(BaseOperator):
             ledger,
             dry_run=run.dry_run,
             last_try=run.last_try,
-            alone=wiring.alone_on(routine, target, run.dry_run),
+            approved=self._approved,
+            alone=wiring.alone_on(routine, target, run.dry_run, when.until),
         )

@@ -72,6 +72,21 @@ class Row:
             ev.RoutineClosed(at=self.now(), routine=self.key, state=state, severity=severity, reason=reason, hint=hint)
         )
 
+    def wait(self, reason: str, opens: datetime) -> None:
+        """Note what the try waits for; it goes on in the same row, which is then opened again."""
+        self.ledger.write(
+            ev.RoutineClosed(
+                at=self.now(), routine=self.key, state="waiting", severity=Severity.OK, reason=reason, opens=opens
+            )
+        )
+
+    def find(self, finding: Finding) -> None:
+        """Record a finding about the routine itself, which has looked at nothing."""
+        system = self.key.target.split("/", 1)[0]
+        self.ledger.write(
+            ev.Observed(at=self.now(), routine=self.key, stage="judge", system=system, findings=(finding,))
+        )
+
     def close_failed(self, error: BaseException, last_try: bool, found: Severity = Severity.OK) -> None:
         """Close the row of a try that an error has ended; `found` is the worst that it had seen by then."""
         again = is_tried_again(error) and not last_try
@@ -84,6 +99,8 @@ class Lifecycle:
     :param approved: name and subject of the actions that a person has agreed to; only these are done then. None in a
         run that nobody was asked about: what needs approval is proposed, the rest is done.
     :param alone: keeps other heavy work off the target, and gives a check that it still does, which raises when not.
+
+    `planned` is the plan, as soon as there is one.
     """
 
     def __init__(
@@ -105,6 +122,7 @@ class Lifecycle:
         self._system = job.system.name
         self._severities: list[Severity] = [Severity.OK]
         self._counts = {"findings": 0, "actions": 0}
+        self.planned: tuple[Action, ...] = ()
 
     def run(self) -> Summary:
         """Do the work and return its summary.
@@ -141,6 +159,7 @@ class Lifecycle:
             seen = routine.observe(job)
             self._note("judge", checked(routine, "judge", Judgement, routine.judge(job, seen)))
             plan = checked(routine, "plan", Plan, routine.plan(job, seen))
+            self.planned = plan.actions
             deeds = Deeds(routine, job, self.key, self.ledger, dry_run=self.dry_run, approved=self.approved)
             done = deeds.do(plan.actions, still_alone)
             self._counts["actions"] = deeds.count

@@ -25,6 +25,17 @@ def names(params: Mapping[str, Any], what: str) -> list[str] | None:
     return given or None
 
 
+def one_name(params: Mapping[str, Any], what: str) -> str:
+    """Return the name given under a param.
+
+    :raises ConfigurationError: there is none.
+    """
+    given = params.get(what)
+    if not isinstance(given, str) or not given.strip():
+        raise ConfigurationError(f"params of this run: {what} is missing", f"trigger again and name the {what}")
+    return given.strip()
+
+
 def settings(params: Mapping[str, Any], routine: str) -> dict[str, Any]:
     """Return the settings given for a routine.
 

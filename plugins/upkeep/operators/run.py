@@ -43,6 +43,11 @@ class Run(Model):
         return bool(self.params.get("dry_run"))
 
     @property
+    def outside_window(self) -> bool:
+        """Whether a person has decided to work outside the maintenance window; what the scheduler starts never does."""
+        return self.type is RunType.MANUAL and bool(self.params.get("outside_window"))
+
+    @property
     def systems(self) -> list[str] | None:
         """The systems asked for, None for all."""
         return params.names(self.params, "systems")

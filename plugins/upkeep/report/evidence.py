@@ -17,6 +17,7 @@ EVIDENCE_LIMIT = 4000
 _WORDS = {
     "": ("never closed", Severity.UNKNOWN),
     "planned": ("planned, not done", Severity.INFO),
+    "proposed": ("needs approval, not done", Severity.INFO),
     OutcomeStatus.DONE: ("done", Severity.OK),
     OutcomeStatus.UNCHANGED: ("nothing needed doing", Severity.OK),
     OutcomeStatus.SKIPPED: ("skipped", Severity.INFO),
@@ -61,6 +62,8 @@ class Deed(NamedTuple):
     severity: Severity
     detail: str
     undo: str
+    approval: str
+    """Why a person has to agree first; empty when nobody has."""
     took: human.Shown
     proofs: tuple[Proof, ...]
     evidence: str
@@ -80,6 +83,7 @@ def deed(record: ActionRecord, zone: ZoneInfo) -> Deed:
         severity=severity,
         detail=record.detail,
         undo=record.action.undo,
+        approval=record.action.approval,
         took=human.duration(took) if took is not None else human.Shown(""),
         proofs=tuple(_proofs(record.evidence, zone)),
         evidence=as_json(rest) if rest else "",
@@ -95,13 +99,13 @@ def as_json(value: Any) -> str:
 def _proofs(evidence: Mapping[str, Any], zone: ZoneInfo) -> Iterator[Proof]:
     backup, verification = evidence.get("backup"), evidence.get("verification")
     if isinstance(backup, Mapping):
-        facts = (*_sizes(backup), *_facts(backup, zone))
-        yield Proof(f"Backup {backup.get('id', '')}", Severity.OK, facts)
+        known = (*_sizes(backup), *facts(backup, zone))
+        yield Proof(f"Backup {backup.get('id', '')}", Severity.OK, known)
     if isinstance(verification, Mapping):
         whole = verification.get("ok") is True
         said = "read back and found whole" if whole else "read back and NOT whole"
         heading = f"Verification of {verification.get('id', 'a backup')}: {said}"
-        yield Proof(heading, Severity.OK if whole else Severity.CRITICAL, tuple(_facts(verification, zone)))
+        yield Proof(heading, Severity.OK if whole else Severity.CRITICAL, tuple(facts(verification, zone)))
 
 
 def _sizes(backup: Mapping[str, Any]) -> Iterator[Fact]:
@@ -122,7 +126,7 @@ def _sizes(backup: Mapping[str, Any]) -> Iterator[Fact]:
         yield Fact("rate", human.Shown(f"{rate.text}/s", f"{rate.exact} of the source a second"))
 
 
-def _facts(evidence: Mapping[str, Any], zone: ZoneInfo) -> Iterator[Fact]:
+def facts(evidence: Mapping[str, Any], zone: ZoneInfo) -> Iterator[Fact]:
     """Say everything else, by what the keys tell of their unit; a check that could not be made is said too."""
     for key, value in evidence.items():
         if key not in ("id", "ok", "size_bytes", "source_bytes", "started") and value not in (None, "", [], {}):

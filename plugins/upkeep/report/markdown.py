@@ -37,6 +37,18 @@ def escape(value: Any) -> str:
     return re.sub(r"^(\d{1,9}(?=[.)])|)([-+=.)])", r"\1\\\2", text)
 
 
+def code(value: Any) -> str:
+    """Return foreign text as a code span on one line, whatever backticks it holds.
+
+    >>> code('public."a`b"')
+    '``public."a`b"``'
+    """
+    text = human.one_line(value)
+    fence = "`" * (max((len(run) for run in re.findall("`+", text)), default=0) + 1)
+    pad = " " if text.startswith("`") or text.endswith("`") else ""
+    return f"{fence}{pad}{text}{pad}{fence}"
+
+
 _ENTITIES = {"<": "&lt;", ">": "&gt;", "&": "&amp;", "//": "&#47;&#47;", ".": "&#46;"}
 
 
@@ -118,7 +130,7 @@ def _task(routine: RoutineRecord) -> tuple[str, str, str, str]:
 
 
 def _action(done: ActionRecord) -> str:
-    state = done.status or "begun, never closed"
+    state = {"": "begun, never closed", "proposed": "needs approval, not done"}.get(done.status, done.status)
     undo = f" (undo: {done.action.undo})" if done.action.undo else ""
     return f"{done.action.name} {done.action.subject}: {state}{', ' + done.detail if done.detail else ''}{undo}"
 
