@@ -21,6 +21,7 @@ PACKAGE = Path(__file__).parents[2] / "plugins" / "upkeep"
 # A value of the right type for every placeholder of the areas whose statements are run here.
 VALUES: dict[str, Any] = {
     "top": 3,
+    "known": ["public.claim", "public.gone"],
     "seconds": 1.0,
     "query_seconds": 1.0,
     "idle_seconds": 1.0,
@@ -34,7 +35,7 @@ VALUES: dict[str, Any] = {
     "oids": [1, 2],
     "schema": "public",
 }
-RUN_HERE = ("database",)
+RUN_HERE = ("database", "capacity")
 OTHER_DIALECTS = ("sqlite",)
 
 

@@ -17,7 +17,7 @@ import psycopg
 
 from lab.postgres import MAJORS, PostgresServer
 from lab.process import scratch_folder
-from upkeep.adapters import postgres, sqlite
+from upkeep.adapters import postgres, sqlite, volume
 from upkeep.core.cadence import Window
 from upkeep.core.job import Job
 from upkeep.core.model import Finding, Judgement, Measurement, Severity
@@ -83,9 +83,13 @@ class Memory:
     """A history that remembers the measurements of the runs of one test."""
 
     kept: dict[tuple[str, str], Kept] = field(default_factory=dict)
+    points: dict[tuple[str, str], list[Kept]] = field(default_factory=dict)
 
-    def keep(self, measurements: tuple[Measurement, ...]) -> None:
-        self.kept |= {(m.name, m.subject): Kept(datetime.now(UTC), m.value) for m in measurements}
+    def keep(self, measurements: tuple[Measurement, ...], at: datetime | None = None) -> None:
+        at = at or datetime.now(UTC)
+        for m in measurements:
+            self.kept[m.name, m.subject] = Kept(at, m.value)
+            self.points.setdefault((m.name, m.subject), []).append(Kept(at, m.value))
 
     def last(self, name: str, subject: str = "") -> Kept | None:
         return self.kept.get((name, subject))
@@ -94,8 +98,7 @@ class Memory:
         return {subject: kept for (n, subject), kept in self.kept.items() if n == name}
 
     def series(self, name: str, subject: str = "", limit: int = 90) -> list[Kept]:
-        found = self.last(name, subject)
-        return [found] if found else []
+        return self.points.get((name, subject), [])[-limit:]
 
 
 @dataclass
@@ -108,6 +111,7 @@ class Bench:
     open_postgres: Callable[..., Any] | None = None
     history: Memory = field(default_factory=Memory)
     seen: Any = None
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     def run(self, **settings: Any) -> Judgement:
         """Observe and judge; the measurements are remembered for the next run."""
@@ -116,7 +120,7 @@ class Bench:
         judgement = self.routine.judge(job, self.seen)
         keys = [f.key("t", "r") for f in judgement.findings]
         assert len(keys) == len(set(keys)), f"two findings have one key: {keys}"
-        self.history.keep(judgement.measurements)
+        self.history.keep(judgement.measurements, self.clock())
         return judgement
 
     def job(self, settings: dict[str, Any]) -> Job[Any, Any]:
@@ -125,6 +129,8 @@ class Bench:
             postgres=self.open_postgres or postgres.opener(lambda conn_id: self.conninfo),
             sqlite=sqlite.opener,
             history=self.history,
+            disk=volume.disk,
+            now=self.clock,
             log=logging.getLogger("test"),
         )
         system: Any = SimpleNamespace(name="claims")
@@ -132,14 +138,16 @@ class Bench:
             routine=self.routine.name,
             target=self.target,
             system=system,
-            settings=self.routine.resolve_settings(
-                ("test", {"reach_seconds": 0, **settings} if self.conninfo else settings)
-            ),
+            settings=self.routine.resolve_settings(("test", self._impatient() | settings)),
             window=Window(start=now, end=now),
             run_id="r",
             try_number=1,
             tools=tools,
         )
+
+    def _impatient(self) -> dict[str, Any]:
+        """Return the setting that keeps a routine from waiting for a server that a test has stopped."""
+        return {"reach_seconds": 0} if self.conninfo and "reach_seconds" in self.routine.settings.model_fields else {}
 
 
 def health(conninfo: str) -> Bench:
