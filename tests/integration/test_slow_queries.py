@@ -103,7 +103,6 @@ def test_a_slow_statement_is_named_with_its_plan(bench: Bench, app: psycopg.Conn
         '  Seq Scan on "claim" (cost ' in slow.message
         and "filter ((note ~~ $2) AND (length(note) < $3))" in slow.message
     )
-    assert "reading all of claim" in slow.hint
     assert not any(word in str(slow) for word in ("Jane", "4711", "0.03"))
     assert value(judgement, "statement.calls", slow.subject) == 3
     assert bench.seen.round_trips <= 5

@@ -171,6 +171,8 @@ def test_a_plan_is_shown_without_values():
     ]
     assert _statements_plan.shown(NODE, 1)[1:] == ["  … 1 more nodes"]
     assert _statements_plan.reads_all(NODE) == 'cl"aim'
+    [scan] = NODE["Plans"]  # type: ignore[misc]
+    assert _statements_plan.reads_all(dict(scan) | {"Total Cost": 900}) == ""
 
 
 @pytest.mark.parametrize(
@@ -224,6 +226,6 @@ def test_messages_fit_the_report():
     before = _statements_spell.recall(Ledger())
     source = SOURCE | {"installed": "1.12", "loaded": True, "taken_at": 1.0}
     seen = _slow_judge.Seen(source, before, [row], (spell,), {spell.subject: wide})
-    findings = [f for f in _slow_judge.judge(seen, Settings()).findings if f.check == "mean_time"]
+    findings = [f for f in _slow_judge.judge(seen, Settings(plan_lines=12)).findings if f.check == "mean_time"]
     assert len(findings) == 1
     assert len(findings[0].message) < 2000

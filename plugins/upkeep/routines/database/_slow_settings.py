@@ -62,4 +62,4 @@ class Settings(RoutineSettings):
         description="schemas in which the tables of statements are looked for; empty: what their role has set, else"
         ' "$user", public',
     )
-    plan_lines: int = Field(8, ge=1, le=40, description="lines of a plan that are shown")
+    plan_lines: int = Field(10, ge=1, le=12, description="lines of a plan that are shown")

@@ -17,6 +17,8 @@ _CONDITIONS = (
     "Index Cond", "Recheck Cond", "Hash Cond", "Merge Cond", "Join Filter", "Filter", "One-Time Filter", "Sort Key",
     "Group Key",
 )  # fmt: skip
+# In units of the planner, of which reading a page is one: for 8 MB no index is worth its upkeep.
+_LITTLE = 1000
 # Errors that name nothing but relations, columns, functions, types and schemas. Others may quote values.
 _NAMES_ONLY = ("42P01", "42703", "42883", "42704", "3F000", "42501")
 
@@ -75,10 +77,11 @@ def shown(plan: Node, lines: int) -> list[str]:
 
 
 def reads_all(plan: Node) -> str:
-    """Return the table whose reading from end to end is most of the cost of a plan, empty when there is none."""
+    """Return the table whose reading from end to end is most of the cost of a plan; empty when that is little."""
     whole = float(plan.get("Total Cost", 0))
     for node, _ in _nodes(plan, 0):
-        if node["Node Type"] == "Seq Scan" and "Filter" in node and float(node["Total Cost"]) > whole / 2:
+        cost = float(node["Total Cost"])
+        if node["Node Type"] == "Seq Scan" and "Filter" in node and cost > max(whole / 2, _LITTLE):
             return str(node.get("Relation Name", ""))
     return ""
 
