@@ -2,8 +2,8 @@
 -- and whether the server has its files (`available`).
 select n.nspname as schema, current_user as role,
        coalesce(has_schema_privilege(n.oid, 'usage')
-                and has_function_privilege(to_regprocedure(format('%%I.pgstatindex(regclass)', n.nspname)), 'execute')
-                and has_function_privilege(to_regprocedure(format('%%I.pgstattuple_approx(regclass)', n.nspname)),
+                and has_function_privilege(to_regprocedure(quote_ident(n.nspname) || '.pgstatindex(regclass)'), 'execute')
+                and has_function_privilege(to_regprocedure(quote_ident(n.nspname) || '.pgstattuple_approx(regclass)'),
                                            'execute'), false) as usable,
        exists (select from pg_available_extensions where name = 'pgstattuple') as available
   from (select) as one

@@ -1,7 +1,7 @@
 -- One row: which server this is, what its statistics cover, and who copies it. `since`: the start of the statistics
 -- (a crash empties them as a whole, a reset those of one database; null: not told). `standbys`: connected receivers of
--- the whole WAL whose application name does not begin with one of `not_standbys`. `xid`: the next transaction id, in
--- 64 bits. `locked`: tables that somebody locks, or waits to lock, exclusively: other statements leave those out.
+-- the whole WAL whose application name does not begin with one of `not_standbys`. `xid`: the oldest transaction that
+-- runs, in 64 bits: what a later one makes has a higher number. `locked`: tables that somebody locks, or waits to lock, exclusively: other statements leave those out.
 with busy as (
     select distinct relation
       from pg_locks
@@ -17,7 +17,7 @@ select current_database() as database,
        greatest((select stats_reset from pg_stat_database where datname = current_database()),
                 least((select stats_reset from pg_stat_bgwriter), (select stats_reset from pg_stat_archiver))) as since,
        current_setting('track_counts')::boolean as counting,
-       pg_snapshot_xmax(pg_current_snapshot())::text::float8 as xid,
+       pg_snapshot_xmin(pg_current_snapshot())::text::float8 as xid,
        (select count(*)
           from pg_stat_replication as r
          where coalesce(r.state, '') <> 'backup'

@@ -1,9 +1,10 @@
 -- Indexes of at least `min_bytes` that were not scanned since the statistics began (`scans` is 0) or, where the server
--- keeps the time of the last scan (16 and up), for `days`; largest first, at most `most`. `bytes` and `scans` of an
--- index of a partitioned table are the sums over its parts; `parts` are the object ids of all of them.
+-- keeps the time of the last scan (16 and up), for `days` (if that is not 0); largest first,
+-- at most `most`. `bytes` and `scans` of an index of a partitioned table are the sums over its parts; `parts` are the
+-- object ids of all of them.
 -- Left out is what serves without being scanned: unique and exclusion indexes, those behind a constraint or a replica
 -- identity, and those that find the rows of a foreign key. `expressions`: planner statistics on them go with the index.
--- `xids`: the transactions since the index was made or altered.
+-- `made`: the transaction, in 64 bits, that made or last altered the index.
 with recursive busy as materialized (
     select relation
       from pg_locks
@@ -48,13 +49,15 @@ with recursive busy as materialized (
 )
 select known.root::bigint as oid, n.nspname as schema, t.relname as table, c.relname as index,
        known.bytes, known.scans, known.last_scan, known.parts::bigint[] as parts,
-       i.indexprs is not null as expressions, age(i.xmin)::bigint as xids
+       i.indexprs is not null as expressions, 
+       pg_snapshot_xmax(pg_current_snapshot())::text::float8
+         - (age(i.xmin)::bigint - age(pg_snapshot_xmax(pg_current_snapshot())::xid)) as made
   from known
   join pg_index as i on i.indexrelid = known.root
   join pg_class as c on c.oid = i.indexrelid
   join pg_namespace as n on n.oid = c.relnamespace
   join pg_class as t on t.oid = i.indrelid
- where (known.scans = 0 or known.last_scan < now() - make_interval(secs => %(days)s::float8 * 86400))
+ where (known.scans = 0 or %(days)s::float8 > 0 and known.last_scan < now() - make_interval(secs => %(days)s::float8 * 86400))
    and not exists (select from pg_constraint as k where k.conindid = known.root)
    and not exists (select
                      from pg_constraint as k

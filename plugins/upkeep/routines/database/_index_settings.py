@@ -26,7 +26,11 @@ class Settings(BloatSettings):
     most: int = Field(200, ge=1, le=5000, description="how many of a kind are asked for and counted, largest first")
 
     unused_days: float = Field(
-        35, ge=0, le=1000, description="days without a scan after which an index is unused: a month with its end"
+        35,
+        ge=0,
+        le=1000,
+        description="days without a scan after which an index is unused: a month with its end;"
+        " 0 means every one that was never scanned",
     )
     unused_min_bytes: int = Field(
         10 * 2**20, ge=0, description="bytes of an unused index below which nobody is told (PgHero: 10 MB)"

@@ -39,7 +39,6 @@ class Clock:
 
     now: datetime
     since: datetime
-    xid: float
     last_run: Point | None
     unused: Mapping[str, Point]
 
@@ -56,7 +55,7 @@ class Clock:
         return kept.value + counted_days
 
     def _made_since(self, row: Row) -> bool:
-        return self.last_run is not None and self.xid - row["xids"] > self.last_run.value
+        return self.last_run is not None and row["made"] >= self.last_run.value
 
 
 def judge(
@@ -87,11 +86,9 @@ def judge(
 
 
 def _clock(review: Review, history: History) -> Clock:
-    server = review.seen.row("index_server")
     return Clock(
-        server["now"],
+        review.seen.row("index_server")["now"],
         max(_starts(review)),
-        server["xid"],
         history.last("index.xid"),
         history.latest("index.unused_days"),
     )
@@ -191,8 +188,8 @@ def _uncounted() -> tuple[Finding, ...]:
 def _scanned(row: Row, review: Review, settings: Settings, now: datetime) -> bool:
     """Tell whether a standby scanned the index (lately, where the time of the last scan is known)."""
     for part in _elsewhere(row, review):
-        recent = part["last_scan"] is None or _days(now - part["last_scan"]) < settings.unused_days
-        if part["scans"] and recent:
+        known = part["last_scan"] is not None and settings.unused_days > 0
+        if part["scans"] and not (known and _days(now - part["last_scan"]) >= settings.unused_days):
             return True
     return False
 
