@@ -13,8 +13,9 @@ died as (
 insert into upkeep.routine_run (id, dag_id, run_id, routine, target, task, try_number, system, role, state, settings,
                                 dry_run, host, pid, opened_at)
 select %(routine_run_id)s, e -> 'routine' ->> 'dag_id', e -> 'routine' ->> 'run_id', e -> 'routine' ->> 'routine',
-       e -> 'routine' ->> 'target', coalesce(e -> 'routine' ->> 'task', ''), (e -> 'routine' ->> 'try_number')::integer, e ->> 'system', e ->> 'role', 'running',
-       e -> 'settings', (e ->> 'dry_run')::boolean, e ->> 'host', (e ->> 'pid')::integer, (e ->> 'at')::timestamptz
+       e -> 'routine' ->> 'target', coalesce(e -> 'routine' ->> 'task', ''),
+       (e -> 'routine' ->> 'try_number')::integer, e ->> 'system', e ->> 'role', 'running', e -> 'settings',
+       (e ->> 'dry_run')::boolean, e ->> 'host', (e ->> 'pid')::integer, (e ->> 'at')::timestamptz
   from event
 on conflict (id) do update
    set state = 'running', opened_at = excluded.opened_at, closed_at = null, severity = null, reason = null, hint = null,

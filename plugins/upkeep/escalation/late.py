@@ -19,6 +19,7 @@ from upkeep.ledger.record import RunRecord
 from upkeep.systems.index import read_index
 
 _SHOWN = 8
+_PATIENT = "all that is left waits for its maintenance window"
 log = logging.getLogger(__name__)
 
 
@@ -62,8 +63,11 @@ def tell_late(late: LateRun, desk_of: Callable[[RunKey], AbstractContextManager[
         log.info("escalation: %s %s: nobody is told: %s", late.key.dag_id, late.key.run_id, reason)
         return f"quiet: {reason}"
     with desk_of(late.key) as desk:
-        waiting = _outstanding(desk.record, _asked(late, desk.record))
-        roles = owners_of_routines(desk.record) if waiting else {}
+        waiting = _outstanding(desk.record, _asked(late, desk.record), late.deadline)
+        if not waiting:
+            log.info("escalation: %s %s: nobody is told: %s", late.key.dag_id, late.key.run_id, _PATIENT)
+            return f"quiet: {_PATIENT}"
+        roles = owners_of_routines(desk.record)
         for system, items in waiting.items():
             duty = duty_of(system)
             if ladder.is_due(duty.ladder, late.cadence, late.rung, late.elapsed):
@@ -79,17 +83,20 @@ def _asked(late: LateRun, record: RunRecord) -> list[str]:
     return [name for name in read_index().names if not asked or name in asked]
 
 
-def _outstanding(record: RunRecord, systems: Iterable[str]) -> dict[str, list[Expected.Item]]:
+def _outstanding(record: RunRecord, systems: Iterable[str], at: datetime | None) -> dict[str, list[Expected.Item]]:
     """Return the systems that still wait, with what for; all of them when only the end of the run is missing.
 
-    A system whose results are all in is left in peace: the run is late for somebody else's sake.
+    A system whose results are all in is left in peace: the run is late for somebody else's sake. So is one whose work
+    waits for its maintenance window at the moment `at`; when the window has opened and the work has not gone on, it is
+    late.
     """
+    patient = {(r.key.routine, r.key.target) for r in record.waiting if r.opens and (at is None or r.opens > at)}
     missing: dict[str, list[Expected.Item]] = {name: [] for name in systems}
     for item in record.missing:
-        if item.system in missing:
+        if item.system in missing and (item.routine, item.target) not in patient:
             missing[item.system].append(item)
     waiting = {name: items for name, items in missing.items() if items}
-    return waiting or missing
+    return waiting if waiting or patient else missing
 
 
 def _notice(late: LateRun, system: str, items: list[Expected.Item], record: RunRecord) -> Notice:

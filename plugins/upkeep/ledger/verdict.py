@@ -38,8 +38,12 @@ def judge_run(record: RunRecord) -> Verdict:
 def _missing(record: RunRecord) -> Iterator[str]:
     """Yield what has no result: target by target, or by routine where there are many."""
     targets: dict[str, list[str]] = {}
+    ended = {(routine.key.routine, routine.key.target): routine.reason for routine in record.waiting}
     for item in record.missing:
-        targets.setdefault(item.routine, []).append(item.target)
+        if reason := ended.get((item.routine, item.target)):
+            yield f"{item.target}: no result of {item.routine} (it was ended while it still {reason})"
+        else:
+            targets.setdefault(item.routine, []).append(item.target)
     for routine, missing in targets.items():
         if len(missing) <= SHOWN:
             yield from (f"{target}: no result of {routine} (its worker may have died)" for target in missing)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from upkeep.core.model import Severity, worst
-from upkeep.ledger.record import RunRecord
+from upkeep.ledger.record import UNFINISHED, RunRecord
 from upkeep.ledger.verdict import Verdict
 from upkeep.report import human
 from upkeep.report.attention import Item, needs_human
@@ -36,7 +36,8 @@ def headline(record: RunRecord, verdict: Verdict, items: Sequence[Item]) -> Head
     )
     if severity.rank <= Severity.INFO.rank and not any(routine.state == "success" for routine in record.routines):
         return Headline(Severity.INFO, "Nothing was done: all of it was skipped", words, _scope(record))
-    return Headline(severity, _text(severity, count), words, _scope(record))
+    proposed = sum(action.status == "proposed" for routine in record.routines for action in routine.actions)
+    return Headline(severity, _text(severity, count, proposed), words, _scope(record))
 
 
 def _counted(severity: Severity, count: int) -> str:
@@ -45,10 +46,11 @@ def _counted(severity: Severity, count: int) -> str:
 
 def is_dry(record: RunRecord) -> bool:
     """Tell whether the run only said what it would do."""
-    return bool(record.params.get("dry_run")) or any(routine.dry_run for routine in record.routines)
+    looked = [routine.dry_run for routine in record.routines if routine.state != "skipped"]
+    return bool(record.params.get("dry_run")) or (bool(looked) and all(looked))
 
 
-def _text(severity: Severity, count: Counter[Severity]) -> str:
+def _text(severity: Severity, count: Counter[Severity], proposed: int) -> str:
     match severity:
         case Severity.CRITICAL:
             needs = "needs" if count[severity] == 1 else "need"
@@ -59,13 +61,16 @@ def _text(severity: Severity, count: Counter[Severity]) -> str:
             needs = "needs" if count[severity] == 1 else "need"
             return f"Warning: {human.plural(count[severity], 'thing')} {needs} a look"
         case _:
+            if proposed:
+                waits = "waits" if proposed == 1 else "wait"
+                return f"All well: {human.plural(proposed, 'change')} {waits} for approval"
             return "All well: nothing needs a human"
 
 
 def _scope(record: RunRecord) -> str:
     """Say how much was looked at: a green page about nothing must not look like a green page."""
     missing = len(record.missing)
-    ended = [r for r in record.routines if r.state not in ("running", "died")]
+    ended = [r for r in record.routines if r.state not in UNFINISHED]
     skipped = sum(r.state == "skipped" for r in ended)
     # What was selected; the selection itself is recorded under a system that does not exist.
     systems = {item.system for item in record.expected}

@@ -10,6 +10,7 @@ from typing import Any
 from upkeep.core.model import Measurement, Severity, worst
 from upkeep.ledger.record import ActionRecord, RoutineRecord, RunRecord
 from upkeep.report import human
+from upkeep.report.approvals import Approval, approvals
 from upkeep.report.attention import Item, needs_human
 from upkeep.report.extras import Extras
 from upkeep.report.headline import Headline, is_dry
@@ -54,9 +55,11 @@ _ENTITIES = {"<": "&lt;", ">": "&gt;", "&": "&amp;", "//": "&#47;&#47;", ".": "&
 
 def maintenance_log(record: RunRecord, head: Headline, items: Sequence[Item], extras: Extras) -> str:
     """Return the log. What is not known stays `unknown`; the sign-off is left to people."""
+    asked = list(approvals(record, extras))
     blocks: dict[str, Iterable[str]] = {
         "Basic Information": _basics(record, head, extras),
         "Tasks Performed": _tasks(record),
+        **({"Approvals": _approvals(asked)} if asked else {}),
         "Issues Encountered": _issues(items) if items else ("- None",),
         "System Status": _system_status(record),
         "Next Steps": _next_steps(items),
@@ -133,6 +136,13 @@ def _action(done: ActionRecord) -> str:
     state = {"": "begun, never closed", "proposed": "needs approval, not done"}.get(done.status, done.status)
     undo = f" (undo: {done.action.undo})" if done.action.undo else ""
     return f"{done.action.name} {done.action.subject}: {state}{', ' + done.detail if done.detail else ''}{undo}"
+
+
+def _approvals(asked: Iterable[Approval]) -> Iterator[str]:
+    for one in asked:
+        yield f"- {escape(one.word)}: {escape(one.heading)}: {escape(one.detail)}"
+        for change in one.changes:
+            yield f"  - {escape(change)}"
 
 
 def _issues(items: Iterable[Item]) -> Iterator[str]:

@@ -11,6 +11,7 @@ from upkeep.ledger.events import Escalated
 from upkeep.ledger.record import RunRecord
 from upkeep.ledger.verdict import Verdict
 from upkeep.report import human, sections
+from upkeep.report.approvals import approvals
 from upkeep.report.attention import items, needs_human
 from upkeep.report.evidence import as_json
 from upkeep.report.extras import Extras, Report
@@ -62,6 +63,7 @@ def build(record: RunRecord, verdict: Verdict, extras: Extras) -> Report:
         notes=[item for item in found if not needs_human(item)],
         anchors=sections.anchors(record),
         told=[told(escalation, extras) for escalation in record.escalations],
+        approvals=list(approvals(record, extras)),
         systems=systems,
         fine=_fine(systems),
         ledger_away=extras.ledger_away,

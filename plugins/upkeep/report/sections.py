@@ -61,7 +61,11 @@ class Section(NamedTuple):
 
 def anchors(record: RunRecord) -> dict[tuple[str, str], str]:
     """Return the place of every routine's section on the page, by routine and target."""
-    return {(r.key.routine, r.key.target): f"r{number}" for number, r in enumerate(record.routines, 1)}
+    return {(r.key.routine, r.key.target): place for r, place in zip(record.routines, _places(record), strict=True)}
+
+
+def _places(record: RunRecord) -> list[str]:
+    return [f"r{number}" for number in range(1, len(record.routines) + 1)]
 
 
 def sections(record: RunRecord, extras: Extras) -> tuple[Section, ...]:
@@ -72,11 +76,12 @@ def sections(record: RunRecord, extras: Extras) -> tuple[Section, ...]:
         by_system.setdefault(routine.system, []).append(routine)
     for item in record.expected:
         expected.setdefault(item.system, []).append(item)
-    places, missing, fold = anchors(record), set(record.missing), fold_size(len(record.routines))
+    places = dict(zip((r.key for r in record.routines), _places(record), strict=True))
+    missing, fold = set(record.missing), fold_size(len(record.routines))
     made = []
     for name in sorted(by_system.keys() | expected.keys()):
-        ordered = sorted(by_system.get(name, ()), key=lambda r: (r.key.routine, r.key.target))
-        parts = [_part(routine, places[routine.key.routine, routine.key.target], extras, fold) for routine in ordered]
+        ordered = sorted(by_system.get(name, ()), key=lambda r: (r.key.routine, r.key.target, r.key.task))
+        parts = [_part(routine, places[routine.key], extras, fold) for routine in ordered]
         areas = _areas(parts, expected.get(name, ()), missing)
         title = extras.titles.get(name, "System files" if name == "site" else name)
         made.append(Section("", name, title, worst(a.severity for a in areas), _window(record, name, extras), areas))
@@ -131,6 +136,9 @@ def status(routine: RoutineRecord) -> tuple[str, Severity]:
     match routine.state:
         case "running" | "died":
             return "no result", Severity.CRITICAL
+        case "waiting":
+            # A report is made when all work has ended: this was ended while it waited.
+            return "ended while waiting", Severity.CRITICAL
         case "failed":
             return "failed" if routine.reason else "critical", Severity.CRITICAL
         case "retry":

@@ -1,0 +1,54 @@
+"""Who was asked to agree to what in a run, and who answered."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from upkeep.core.model import Severity
+from upkeep.ledger.events import ApprovalAsked, ApprovalDecided
+from upkeep.ledger.record import RunRecord
+from upkeep.report import human
+from upkeep.report.extras import Extras
+
+_WORDS = {
+    "approved": ("approved", Severity.OK),
+    "rejected": ("rejected", Severity.INFO),
+    "expired": ("nobody answered", Severity.WARNING),
+}
+
+
+class Approval(NamedTuple):
+    """One request or its answer, as the report shows it."""
+
+    word: str
+    severity: Severity
+    heading: str
+    detail: str
+    changes: tuple[str, ...]
+
+
+def approvals(record: RunRecord, extras: Extras) -> Iterator[Approval]:
+    """Return what this run asked, and what was answered in it."""
+    titles = {routine.key.routine: routine.title for routine in record.routines}
+    for asked in record.asked:
+        where = (
+            "in this run" if asked.request == record.run else f"in {asked.request.dag_id}, run {asked.request.run_id}"
+        )
+        detail = f"{human.moment(asked.at, extras.zone(asked.system)).text}, {where}"
+        yield Approval("asked", Severity.INFO, _heading(asked, titles), detail, _changes(asked))
+    for decided in record.decided:
+        word, severity = _WORDS[decided.decision]
+        by = f"by {decided.by}" if decided.by else "counts as a rejection"
+        user = f" (user {decided.by_id})" if decided.by_id not in ("", decided.by) else ""
+        detail = f"{by}{user}, {human.moment(decided.at, extras.zone(decided.system)).text}"
+        yield Approval(word, severity, _heading(decided, titles), detail, _changes(decided))
+
+
+def _heading(event: ApprovalAsked | ApprovalDecided, titles: dict[str, str]) -> str:
+    changes = human.plural(len(event.actions), "change")
+    return f"{changes} by {titles.get(event.routine, event.routine)} on {event.target}"
+
+
+def _changes(event: ApprovalAsked | ApprovalDecided) -> tuple[str, ...]:
+    return tuple(f"{human.label(action.name)} {action.subject}" for action in event.actions)
