@@ -34,6 +34,12 @@ VALUES: dict[str, Any] = {
     "most": 10,
     "oids": [1, 2],
     "schema": "public",
+    "named": ["public.claim"],
+    "share": 0.5,
+    "everything": True,
+    "names": ["public.claim_pkey"],
+    "table_oid": 1,
+    "pid": 1,
 }
 RUN_HERE = ("database", "capacity")
 OTHER_DIALECTS = ("sqlite",)

@@ -27,3 +27,27 @@ class IndexReviewOperator(RoutineOperator):
     """Review the indexes of a PostgreSQL database: invalid, duplicate, unused, missing, bloated."""
 
     routine = "upkeep.routines.database.index_review"
+
+
+class SqliteCareOperator(RoutineOperator):
+    """Care for a SQLite database: check it, copy it, keep its statistics fresh, give free space back."""
+
+    routine = "upkeep.routines.database.sqlite_care"
+
+
+class ReindexOperator(RoutineOperator):
+    """Rebuild the bloated indexes of a PostgreSQL database without stopping anybody, and clear away broken builds."""
+
+    routine = "upkeep.routines.database.reindex"
+
+
+class VacuumOperator(RoutineOperator):
+    """Vacuum and analyze the tables of a PostgreSQL database that need it, the worst first."""
+
+    routine = "upkeep.routines.database.vacuum"
+
+
+class AnalyzeOperator(RoutineOperator):
+    """Analyze the tables of a PostgreSQL database whose statistics are missing or old."""
+
+    routine = "upkeep.routines.database.analyze"

@@ -1,0 +1,118 @@
+"""What stays after `database.reindex`: bloat, leftovers, changed collations, and what could not be seen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from upkeep.core.job import Failed
+from upkeep.core.model import Action, Finding, Judgement, Measurement, Outcome, OutcomeStatus, Severity
+from upkeep.routines.database._reindex_choice import choose, mark
+from upkeep.routines.database._reindex_seen import ReindexJob, Seen, indexes, is_bloated, look
+from upkeep.routines.database._reindex_settings import Settings
+
+_UNSEEN = {
+    "bloat_indexes": "the bloat of indexes",
+    "bloat_measured_indexes": "the bloat of indexes, by measuring",
+    "reindex_collations": "whether collations have changed under indexes",
+}
+
+
+def judge(seen: Seen, settings: Settings) -> Judgement:
+    """Judge before anything is done; bloat that is about to be cured is no finding, only a number."""
+    bloated = [b for b in seen.bloat.values() if is_bloated(b, settings)]
+    wasted = sum(b.wasted_bytes or 0 for b in bloated)
+    findings = [c.finding for c in choose(seen, settings) if c.finding]
+    return Judgement(
+        measurements=(
+            Measurement(name="indexes.bloated", value=len(bloated), unit="indexes"),
+            Measurement(name="indexes.wasted", value=wasted, unit="bytes"),
+        ),
+        findings=(*findings, *_collations(seen), *_undetermined(seen)),
+    )
+
+
+def verify(job: ReindexJob, seen: Seen, outcomes: tuple[Outcome, ...]) -> Judgement:
+    """Look again and judge what is left."""
+    with look(job) as server:
+        there = indexes(server)
+    known = {o.evidence.get("index") for o in outcomes} | {
+        f.subject for o in outcomes for f in o.findings if f.check == "leftover"
+    }
+    left = [i for i in there if i.is_leftover and not i.building and i.may_drop and i.name not in known]
+    found = [
+        Finding(
+            check="leftover",
+            subject=i.name,
+            severity=Severity.WARNING,
+            message=f"{i.name} is the invalid leftover of a rebuild of {i.base}, and is still there",
+            hint="the next run drops it; until then every write pays for it",
+        )
+        for i in left
+    ]
+    actions = [c.action for c in choose(seen, job.settings) if c.action]
+    return Judgement(findings=(*found, *_stays(seen, actions, outcomes)))
+
+
+def _stays(seen: Seen, actions: Sequence[Action], outcomes: Sequence[Outcome]) -> Iterator[Finding]:
+    """Yield what a run leaves bloated: what a person must approve, and what there was no time for.
+
+    In a run that does only what was approved, the rest has no outcome and is none of its business.
+    """
+    ended = {str(o.evidence.get("index")): o for o in outcomes}
+    for action in actions:
+        outcome = ended.get(action.subject)
+        if action.details.get("wasted_bytes") is None:
+            continue
+        if outcome is None and action.approval:
+            yield _stays_bloated(action, Severity.INFO, f"its rebuild awaits approval: {action.approval}")
+        elif outcome is not None and outcome.status is OutcomeStatus.SKIPPED and not outcome.findings:
+            yield _stays_bloated(action, Severity.WARNING, outcome.detail)
+
+
+def _stays_bloated(action: Action, severity: Severity, why: str) -> Finding:
+    return Finding(
+        check="bloat",
+        subject=action.subject,
+        severity=severity,
+        message=f"{action.subject} stays bloated ({action.reason}): {why}",
+        hint="approve it, or give database.reindex a longer window; worst come first in the next run",
+    )
+
+
+def _collations(seen: Seen) -> Iterator[Finding]:
+    """Yield one finding for each collation whose rules have changed under indexes."""
+    names = {i.oid: i.name for i in seen.indexes}
+    for name in sorted({row["collation"] for row in seen.collations}):
+        rows = [row for row in seen.collations if row["collation"] == name]
+        row, some = rows[0], [names[r["oid"]] for r in rows if r["oid"] in names]
+        open_ = [n for n in some if seen.rebuilt_for.get(n) != mark(row["actual"])]
+        cure = f"ALTER {row['kind']} {name} REFRESH {'COLLATION ' if row['kind'] == 'DATABASE' else ''}VERSION;"
+        yield Finding(
+            check="collation",
+            subject=name,
+            severity=Severity.CRITICAL if open_ else Severity.WARNING,
+            message=f"{row['kind'].lower()} {name} sorted by version {row['recorded']}, and sorts by {row['actual']}"
+            f" now: {row['total']} indexes depend on it"
+            + (f" and may miss rows or hold duplicates ({', '.join(open_[:5])})" if open_ else "; those were rebuilt"),
+            observed=row["actual"],
+            limit=row["recorded"],
+            hint=f"approve the rebuilds that are proposed, then {cure}"
+            if open_
+            else f"check partition bounds and constraints that compare by it, then {cure}",
+        )
+
+
+def _undetermined(seen: Seen) -> Iterator[Finding]:
+    for statement, failed in seen.failed.items():
+        if statement in _UNSEEN:
+            yield _unknown(statement, f"{seen.place}: could not be determined: {_UNSEEN[statement]}: ", failed)
+
+
+def _unknown(statement: str, what: str, failed: Failed) -> Finding:
+    return Finding(
+        check="privilege" if failed.reason == "privilege" else "unseen",
+        subject=statement,
+        severity=Severity.UNKNOWN,
+        message=f"{what}{failed.message}",
+        hint="GRANT pg_stat_scan_tables TO the role" if failed.reason == "privilege" else "read the server's log",
+    )
