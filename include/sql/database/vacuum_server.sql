@@ -1,0 +1,20 @@
+-- One row: who asks, where, and the server settings that decide which tables autovacuum would take.
+-- `max_threshold` (rows) is null before 18; `sees_sessions`: whether other roles' sessions are visible.
+select current_database() as database,
+       current_user as role,
+       current_setting('server_version_num')::int as version,
+       pg_is_in_recovery() as in_recovery,
+       pg_has_role(current_user, 'pg_read_all_stats', 'usage') as sees_sessions,
+       current_setting('autovacuum')::bool and current_setting('track_counts')::bool as autovacuum,
+       current_setting('track_counts')::bool as track_counts,
+       current_setting('block_size')::int as block_size,
+       current_setting('default_statistics_target')::int as statistics_target,
+       current_setting('autovacuum_vacuum_threshold')::float8 as vacuum_threshold,
+       current_setting('autovacuum_vacuum_scale_factor')::float8 as vacuum_scale,
+       current_setting('autovacuum_vacuum_insert_threshold')::float8 as insert_threshold,
+       current_setting('autovacuum_vacuum_insert_scale_factor')::float8 as insert_scale,
+       current_setting('autovacuum_analyze_threshold')::float8 as analyze_threshold,
+       current_setting('autovacuum_analyze_scale_factor')::float8 as analyze_scale,
+       current_setting('autovacuum_freeze_max_age')::float8 as freeze_max_age,
+       current_setting('autovacuum_multixact_freeze_max_age')::float8 as multixact_freeze_max_age,
+       nullif(current_setting('autovacuum_vacuum_max_threshold', true), '')::float8 as max_threshold

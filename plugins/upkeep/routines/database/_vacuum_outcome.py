@@ -1,0 +1,182 @@
+"""What became of a table: the outcome of its action, with the evidence of before and after."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from upkeep.core.job import Failed, Ran
+from upkeep.core.model import Finding, Measurement, Outcome, OutcomeStatus, Severity
+from upkeep.routines.database import _vacuum_report
+from upkeep.routines.database._need import Row
+from upkeep.routines.database._text import byte_size, quoted, span, without_literals
+from upkeep.routines.database._vacuum_lane import Done, is_damage
+from upkeep.routines.database._vacuum_look import CareJob
+from upkeep.routines.database._vacuum_work import Work
+
+# What took less is estimated well enough by what others took, and needs no memory of its own.
+_REMEMBERED_SECONDS = 0.5
+_STATE = ("heap", "toast", "indexes", "dead", "xid_age", "mxid_age")
+CARRIED = "carried over"
+
+
+def outcome(done: Done, job: CareJob) -> Outcome:
+    """Return the outcome of a table that a lane has done, or could not do."""
+    if isinstance(done.answer, Ran):
+        if not _vacuum_report.was_done(done.answer.notices):
+            return _refused(done, job)
+        return _done(done, done.answer, job)
+    if done.answer is None or done.answer.reason == "locked":
+        return _locked(done, job)
+    return _failed(done, done.answer, job)
+
+
+def passed_over(work: Work, why: str) -> Outcome:
+    """Return the outcome of a table that was not begun. One that is carried over has waited for one run more."""
+    carried = why.startswith(CARRIED)
+    evidence = {"table": work.name, "carried": carried, "waited": work.waited + 1} if carried else {"table": work.name}
+    return Outcome(status=OutcomeStatus.SKIPPED, detail=why, evidence=evidence)
+
+
+def _done(done: Done, ran: Ran, job: CareJob) -> Outcome:
+    work, report = done.work, _vacuum_report.parse(ran.notices)
+    before, after = _state(done.before), _state(done.after)
+    evidence: dict[str, Any] = {
+        "table": work.name,
+        "oid": work.oid,
+        "seconds": round(done.seconds, 3),
+        "estimate": work.seconds,
+        "bytes": work.bytes,
+        "before": before,
+        "after": after,
+        "report": {name: value for name, value in report.items() if value is not None},
+        "limit": work.dead_limit,
+        "waited": work.waited,
+    }
+    return Outcome(
+        status=OutcomeStatus.DONE,
+        detail=_told(done, report, before, after),
+        evidence=evidence,
+        measurements=_memory(work, done.seconds, job) if done.seconds >= _REMEMBERED_SECONDS else (),
+    )
+
+
+def _told(done: Done, report: _vacuum_report.Report, before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+    """Return one line about a table that was done."""
+    what = "vacuumed" if done.work.vacuum else "analyzed"
+    parts = [f"{what} in {done.seconds:.2f} s"]
+    if report["removed"] is not None:
+        parts.append(f"{report['removed']:,.0f} rows removed")
+    if report["unremovable"]:
+        parts.append(f"{report['unremovable']:,.0f} dead rows had to stay")
+    if done.work.freeze and before.get("xid_age") is not None and after.get("xid_age") is not None:
+        parts.append(f"oldest id {before['xid_age']:,} -> {after['xid_age']:,}")
+    if before.get("heap") and after.get("heap") is not None and before["heap"] != after["heap"]:
+        parts.append(f"{byte_size(before['heap'])} -> {byte_size(after['heap'])}")
+    return ", ".join(parts)
+
+
+def _memory(work: Work, seconds: float, job: CareJob) -> tuple[Measurement, ...]:
+    area = job.routine.rpartition(".")[2]
+    return (
+        Measurement(name=f"{area}.seconds", value=seconds, unit="s", subject=work.name),
+        Measurement(name=f"{area}.bytes", value=work.bytes, unit="bytes", subject=work.name),
+    )
+
+
+def _state(row: Row | None) -> dict[str, Any]:
+    return {key: row[key] for key in _STATE if row.get(key) is not None} if row else {}
+
+
+def _refused(done: Done, job: CareJob) -> Outcome:
+    """The server has only warned: nothing was done, whatever the command's success says."""
+    said = _vacuum_report.warnings(done.answer.notices) if isinstance(done.answer, Ran) else ""
+    finding = Finding(
+        check="privilege",
+        subject=done.work.name,
+        severity=Severity.UNKNOWN,
+        message=f"the server skipped {done.work.name}: {said or 'it said nothing about it'}",
+        hint="on 17 and newer GRANT MAINTAIN ON the table, or pg_maintain, to the role of the maintenance connection;"
+        " before that it must own the table or the database",
+    )
+    return Outcome(
+        status=OutcomeStatus.SKIPPED, detail=finding.message, findings=(finding,), evidence={"table": done.work.name}
+    )
+
+
+def _locked(done: Done, job: CareJob) -> Outcome:
+    work = done.work
+    at_work = (done.before or {}).get("vacuumed_by")
+    if at_work:
+        return passed_over(work, f"process {at_work} is vacuuming it")
+    who = "; ".join(_locker(row) for row in list(done.lockers)[:3]) or "whoever held it has let it go meanwhile"
+    finding = Finding(
+        check="locked",
+        subject=work.name,
+        severity=Severity.WARNING,
+        message=f"{work.name} could not be {'vacuumed' if work.vacuum else 'analyzed'}: it was locked, and again at the"
+        f" end of the run: {who}",
+        observed=span(done.seconds),
+        limit=span(job.settings.lock_timeout),
+        hint="end what holds the lock, or let it be over before the maintenance window; the next run tries again",
+    )
+    waited = {"table": work.name, "carried": True, "waited": work.waited + 1, "locked": True}
+    return Outcome(status=OutcomeStatus.SKIPPED, detail=finding.message, findings=(finding,), evidence=waited)
+
+
+def _locker(row: Row) -> str:
+    if row["pid"] is None:
+        return f"a prepared transaction holds {row['mode']}"
+    verb = "holds" if row["granted"] else "waits for"
+    who = f"pid {row['pid']} {row['role'] or row['backend_type'] or ''} ({row['application'] or 'no application name'})"
+    since = f", in a transaction for {span(row['seconds'])}" if row["seconds"] is not None else ""
+    query = without_literals(row["query"] or "", 120)
+    return f"{who} {verb} {row['mode']}{since}, {row['state'] or 'state hidden'}: {query}"
+
+
+def _failed(done: Done, failed: Failed, job: CareJob) -> Outcome:
+    work = done.work
+    check, severity, hint = _verdict(failed, work, job)
+    detail = f"{work.name}: {failed.message}" + (f" (SQLSTATE {failed.sqlstate})" if failed.sqlstate else "")
+    if failed.sqlstate == "42P01":
+        return Outcome(status=OutcomeStatus.SKIPPED, detail=f"{work.name} is gone: {failed.message}")
+    finding = Finding(check=check, subject=work.name, severity=severity, message=detail, hint=hint)
+    return Outcome(
+        status=OutcomeStatus.FAILED,
+        detail=detail,
+        findings=(finding,),
+        evidence={"table": work.name, "sqlstate": failed.sqlstate, "seconds": round(done.seconds, 3)},
+        # However long it took until it was ended: it takes at least that.
+        measurements=_memory(work, done.seconds, job) if failed.reason == "timeout" else (),
+    )
+
+
+def _verdict(failed: Failed, work: Work, job: CareJob) -> tuple[str, Severity, str]:
+    """Return check, severity and cure of a failure."""
+    if is_damage(failed):
+        return (
+            "damaged",
+            Severity.CRITICAL,
+            "data on disk are damaged: change nothing, keep every backup, check disks and memory; the server's log"
+            " names file and block; restore the table from a backup older than the damage",
+        )
+    if failed.sqlstate == "53100":
+        return "disk", Severity.CRITICAL, "free space on the server's volume at once; no further table was begun"
+    if failed.reason == "timeout":
+        hint = (
+            f"somebody cancelled it, or it went {job.settings.overrun:g} min past the budget: give it more time_budget"
+        )
+        return "timeout", Severity.WARNING, hint
+    if failed.reason == "gone":
+        return (
+            "ended",
+            Severity.WARNING,
+            "our session was ended twice in this table: read the server's log for who or what",
+        )
+    if failed.reason == "privilege":
+        return "privilege", Severity.UNKNOWN, f"let the role of the maintenance connection vacuum {_sql(work)}"
+    return "failed", Severity.WARNING, "read the server's log; the other tables were done"
+
+
+def _sql(work: Work) -> str:
+    return f"{quoted(work.schema)}.{quoted(work.table)}"
