@@ -35,8 +35,8 @@ with recursive part as (
      where c.relkind in ('r', 'm') and c.relpersistence <> 't'
        and (n.nspname not in ('pg_catalog', 'information_schema') or c.relname = 'pg_largeobject' and c.relpages > 0)
 ), whole as (
-    select root, count(*) as members, bool_or(oid <> root) as partitioned, sum(heap) as heap, sum(toast) as toast, sum(indexes) as indexes,
-           sum(live) as live, sum(inserts) as inserts, sum(updates) as updates,
+    select root, count(*) as members, bool_or(oid <> root) as partitioned,
+           sum(heap) as heap, sum(toast) as toast, sum(indexes) as indexes, sum(live) as live, sum(inserts) as inserts, sum(updates) as updates,
            sum(deletes) as deletes, sum(hot) as hot
       from member
      group by root
