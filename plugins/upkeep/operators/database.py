@@ -51,3 +51,9 @@ class AnalyzeOperator(RoutineOperator):
     """Analyze the tables of a PostgreSQL database whose statistics are missing or old."""
 
     routine = "upkeep.routines.database.analyze"
+
+
+class SettingsReviewOperator(RoutineOperator):
+    """Review the settings of a PostgreSQL server and its tables: autovacuum, memory, durability, pending restarts."""
+
+    routine = "upkeep.routines.database.settings_review"
