@@ -10,14 +10,17 @@ import subprocess
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 
 from lab.postgres import PostgresServer
+from lab.process import scratch_folder
 from tests.integration.database_bench import (
     MAJORS,
+    SETTINGS,
     Bench,
     Kept,
     begin,
@@ -30,6 +33,7 @@ from tests.integration.database_bench import (
     value,
     waiting,
 )
+from upkeep.adapters import postgres
 from upkeep.core.model import Finding, Judgement, Severity
 from upkeep.core.routine import Routine
 from upkeep.core.system import PostgresTarget
@@ -387,6 +391,79 @@ def test_counting_switched_off_is_unknown(pg: PostgresServer, bench: Bench, db: 
     judgement = bench.run(**ALL)
     assert found(judgement, "unused", "track_counts").severity is Severity.UNKNOWN
     assert subjects(judgement, "unused") == {"track_counts"}
+
+
+class Standby(PostgresServer):
+    """A copy of a server that follows it and answers queries."""
+
+    def __init__(self, primary: PostgresServer, data_dir: Path) -> None:
+        super().__init__(primary.major, data_dir, settings=SETTINGS)
+        self.primary = primary
+
+    def prepare(self) -> None:
+        """Copy the primary's files, with what is needed to follow it."""
+        options = self.spawn_options()
+        env = options.pop("env") | {"PGPASSWORD": self.primary.password()}
+        folder = self.data_dir / "copy"
+        folder.mkdir(mode=0o700)
+        os.chown(folder, self.primary.pgdata.stat().st_uid, self.primary.pgdata.stat().st_gid)
+        command = [str(self.bin / "pg_basebackup"), "-h", "127.0.0.1", "-p", str(self.primary.port), "-U", "postgres"]
+        subprocess.run([*command, "-D", str(folder), "-R", "-c", "fast", "--no-sync"], check=True, env=env, **options)
+        folder.rename(self.pgdata)
+        self._remember("postgres", self.primary.password())
+        super().prepare()
+
+    def spawn_options(self) -> dict[str, Any]:
+        """Return the lab's options with the way to libpq, which the wheel's module that receives WAL does not know."""
+        options = super().spawn_options()
+        return {**options, "env": options["env"] | {"LD_LIBRARY_PATH": str(self.bin.parent / "lib")}}
+
+    def check_ready(self) -> None:
+        """Pass when the standby takes connections."""
+        self.connect(connect_timeout=2).close()
+
+
+def test_standbys_are_asked():
+    """An index that only a standby scans is used; while one was not asked nothing is proposed."""
+    pg = server(MAJORS[-1])
+    with scratch_folder() as folder, database(pg) as db, Standby(pg, folder) as standby:
+        with database(server(MAJORS[0])):
+            places = {
+                "db": pg.dsn("claims"),
+                "standby": standby.dsn("claims"),
+                "other": server(MAJORS[0]).dsn("claims"),
+            }
+            places["gone"] = places["standby"].replace(f":{standby.port}/", ":1/")
+            bench = review(pg.dsn("claims"))
+            bench.open_postgres = postgres.opener(places.__getitem__)
+            judge_standbys(pg, standby, db, bench)
+        bench.target = PostgresTarget(conn_id="standby", id="claims/db")
+        db.execute("CREATE INDEX idle ON claim (note)")
+        until(lambda: "unused" in checks(bench.run(**ALL)), "the index arrives")
+        judgement = bench.run(**ALL)
+        assert "this is a standby" in found(judgement, "unused", "undecided").message
+        assert bench.seen.seen.failed == {}
+
+
+def judge_standbys(pg: PostgresServer, standby: PostgresServer, db: psycopg.Connection[Any], bench: Bench) -> None:
+    name = "public.claim_amount_idx"
+    until(lambda: db.execute("SELECT 1 FROM pg_stat_replication WHERE state = 'streaming'").fetchone(), "streaming")
+    alone = found(bench.run(**ALL), "unused")
+    assert alone.subject == "undecided" and alone.severity is Severity.INFO
+    assert name in alone.message and "DROP" not in alone.hint and "1 standbys are connected" in alone.message
+    asked = bench.run(**ALL, replica_conn_ids=["standby"])
+    assert "DROP INDEX" in found(asked, "unused", name).hint
+    for wrong, words in (("db", "asked already"), ("other", "no copy")):
+        judgement = bench.run(**ALL, replica_conn_ids=["standby", wrong])
+        trouble = found(judgement, "replica", wrong)
+        assert trouble.severity is Severity.UNKNOWN and words in trouble.message
+        assert subjects(judgement, "unused") == {"undecided"}
+    with contextlib.closing(standby.connect("claims")) as reader:
+        scan(reader, "SELECT amount FROM claim ORDER BY amount LIMIT 1")
+    until(lambda: not subjects(bench.run(**ALL, replica_conn_ids=["standby"]), "unused"), "the scan is counted")
+    gone = bench.run(**ALL, replica_conn_ids=["gone"])
+    assert found(gone, "replica", "gone").severity is Severity.UNKNOWN
+    assert subjects(gone, "unused") == {"undecided"}
 
 
 def test_foreign_key_without_index(bench: Bench, db: psycopg.Connection[Any]):

@@ -50,12 +50,12 @@ _AT_MOST = Severity.CRITICAL
 def _cure(bloat: Bloat) -> str:
     if bloat.kind == "index":
         return (
-            f"REINDEX INDEX CONCURRENTLY {bloat.name}; (it needs room for a second copy)\n"
+            f"REINDEX INDEX CONCURRENTLY {bloat.name}; -- needs room for a second copy\n"
             "undo: none is needed, the definition stays"
         )
     return (
-        f"VACUUM {bloat.name}; makes the space usable for new rows, which is enough for a table that grows again."
-        " To give it back to the system: pg_repack, or VACUUM FULL, which locks everybody out and needs approval"
+        f"VACUUM {bloat.name}; -- makes the space usable for new rows: enough for a table that grows again\n"
+        "To give it back to the system: pg_repack, or VACUUM FULL, which locks everybody out and needs approval"
     )
 
 
