@@ -1,7 +1,8 @@
 -- One row: which server this is, what its statistics cover, and who copies it. `since`: the start of the statistics
 -- (a crash empties them as a whole, a reset those of one database; null: not told). `standbys`: connected receivers of
 -- the whole WAL whose application name does not begin with one of `not_standbys`. `xid`: the oldest transaction that
--- runs, in 64 bits: what a later one makes has a higher number. `locked`: tables that somebody locks, or waits to lock, exclusively: other statements leave those out.
+-- runs, in 64 bits: what a later one makes has a higher number. `locked`: tables that somebody locks, or waits to
+-- lock, exclusively: other statements leave those out.
 with busy as (
     select distinct relation
       from pg_locks
