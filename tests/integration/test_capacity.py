@@ -97,7 +97,7 @@ def test_a_healthy_database_gives_no_warning(pg: PostgresServer, bench: Bench):
         later(bench, 7)
         assert checks(judgement) == ({"projection"} if week < 4 else set()), judgement.findings
         assert bench.seen.round_trips <= 3 and bench.seen.failed == {}
-    assert value(judgement, "growth.low", "server.size") <= value(judgement, "growth.slope", "server.size")
+    assert value(judgement, "growth.per_day_low", "server.size") <= value(judgement, "growth.per_day", "server.size")
     assert value(judgement, "used_percent", "volume") < 1
 
 
@@ -271,7 +271,7 @@ def test_no_volume_is_unknown(one: Any, tmp_path: Path):
     judgement = bench.run(fill={"info": 99.99, "warning": None, "critical": None})
     assert "volume" not in checks(judgement)
     disk = bench.seen.disk
-    assert value(judgement, "used", "volume") == disk.total - disk.free
+    assert value(judgement, "space.used", "volume") == disk.total - disk.free
     assert "volume" not in checks(capacity(pg.dsn("claims")).run(limit_bytes="1 TB"))
 
 
@@ -314,7 +314,7 @@ def test_sudden_growth(one: Any):
     assert grew.severity is Severity.WARNING
     assert "public.claim by" in grew.message and "%)" in grew.message
     assert value(judgement, "table.growth", "public.claim") > 4_000_000
-    assert value(judgement, "growth.slope", "database.size") == pytest.approx(1000, rel=0.5)
+    assert value(judgement, "growth.per_day", "database.size") == pytest.approx(1000, rel=0.5)
     later(bench, 7)
     assert "growth" not in checks(bench.run(**few))
     later(bench, 7)
@@ -414,7 +414,7 @@ def test_a_series_of_real_runs_is_read_back(one: Any, tmp_path: Path):
         later(bench, 7)
     ledger.close()
     assert seen == [True] * 4 + [False] * 2
-    assert value(judgement, "growth.slope", "database.size") > 10_000
+    assert value(judgement, "growth.per_day", "database.size") > 10_000
     assert value(judgement, "table.growth", "public.claim") > 500_000
     assert value(judgement, "table.inserts", "public.claim") >= 0
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from upkeep.routines.capacity._trend import At, Step, Trend, daily, fit, steps, without
 
 gaps = st.lists(st.floats(1, 60), min_size=2, max_size=30)
-values = st.lists(st.tuples(st.floats(1, 30), st.floats(0, 1e12)), min_size=3, max_size=25)
+# Whole days and bytes, so that moving them costs no digits.
+values = st.lists(st.tuples(st.integers(1, 30), st.integers(0, 10**12)), min_size=3, max_size=25)
 slopes = st.floats(-1e9, 1e9, allow_subnormal=False)
 trends = st.builds(
     lambda now, slope, down, up, noise, walk: Trend(now, slope, slope - down, slope + up, noise, walk),
@@ -26,7 +27,7 @@ def line(gaps: list[float], slope: float, start: float, first: float = 0.0) -> l
     return [At(day, start + slope * (day - first)) for day in days]
 
 
-def series(made: list[tuple[float, float]]) -> list[At]:
+def series(made: list[tuple[int, int]]) -> list[At]:
     return [At(sum(gap for gap, _ in made[: n + 1]), value) for n, (_, value) in enumerate(made)]
 
 
@@ -42,18 +43,18 @@ def test_a_line_is_found_exactly(gaps: list[float], slope: float, start: float):
     assert band.high - band.low <= 1000 * close
 
 
-@given(values, st.floats(0, 1e5), st.floats(0, 1e9))
-def test_where_the_points_lie_does_not_matter(made: list[tuple[float, float]], days: float, more: float):
+@given(values, st.integers(0, 10**5), st.integers(0, 10**12))
+def test_where_the_points_lie_does_not_matter(made: list[tuple[int, int]], days: int, more: int):
     """Later by so many days and larger by so many bytes is the same trend."""
     points = series(made)
     moved = [At(p.day + days, p.value + more) for p in points]
     one, other = fit(points, 0.8), fit(moved, 0.8)
     for name in ("slope", "low", "high", "noise", "walk"):
-        assert getattr(other, name) == pytest.approx(getattr(one, name), rel=1e-6, abs=1.0)
+        assert getattr(other, name) == getattr(one, name)
 
 
 @given(values)
-def test_more_confidence_is_a_wider_band(made: list[tuple[float, float]]):
+def test_more_confidence_is_a_wider_band(made: list[tuple[int, int]]):
     """The band of 80 % lies within that of 95 %, around the same forecast."""
     narrow, wide = (fit(series(made), confidence).after(90) for confidence in (0.8, 0.95))
     assert wide.low <= narrow.low <= narrow.likely == wide.likely <= narrow.high <= wide.high

@@ -26,7 +26,7 @@ with recursive part as (
            pg_stat_get_tuples_inserted(c.oid) as inserts,
            pg_stat_get_tuples_updated(c.oid) as updates,
            pg_stat_get_tuples_deleted(c.oid) as deletes,
-           pg_stat_get_tuples_hot_updated(c.oid) as hot
+           pg_stat_get_tuples_hot_updated(c.oid) as hot_updates
       from pg_class as c
       join pg_namespace as n on n.oid = c.relnamespace
       left join part on part.oid = c.oid
@@ -36,8 +36,9 @@ with recursive part as (
        and (n.nspname not in ('pg_catalog', 'information_schema') or c.relname = 'pg_largeobject' and c.relpages > 0)
 ), whole as (
     select root, count(*) as members, bool_or(oid <> root) as partitioned,
-           sum(heap) as heap, sum(toast) as toast, sum(indexes) as indexes, sum(live) as live, sum(inserts) as inserts, sum(updates) as updates,
-           sum(deletes) as deletes, sum(hot) as hot
+           sum(heap) as heap, sum(toast) as toast, sum(indexes) as indexes, sum(live) as live,
+           sum(inserts) as inserts, sum(updates) as updates, sum(deletes) as deletes,
+           sum(hot_updates) as hot_updates
       from member
      group by root
 ), ranked as (
@@ -80,7 +81,7 @@ select name, members, partitioned, exact.root is null as estimated,
        coalesce(exact.total - exact.toast - exact.indexes, c.heap * block)::int8 as heap,
        coalesce(exact.toast, c.toast * block)::int8 as toast,
        coalesce(exact.indexes, c.indexes * block)::int8 as indexes,
-       live::int8, inserts::int8, updates::int8, deletes::int8, hot::int8, tables,
+       live::int8, inserts::int8, updates::int8, deletes::int8, hot_updates::int8, tables,
        (all_heap * block)::int8 as all_heap, (all_toast * block)::int8 as all_toast,
        (all_indexes * block)::int8 as all_indexes,
        (select array_agg(k order by k) from unnest(%(known)s::text[]) as k

@@ -14,6 +14,12 @@ from upkeep.routines.capacity._trend import Reached, Trend
 from upkeep.routines.database._seen import judged, percent
 from upkeep.routines.database._text import byte_size
 
+_ROOM = {
+    "volume": "make room: logs and dumps on it, WAL kept by slots, tables that may be archived; or enlarge it",
+    "limit": "make room: archive what may be archived, drop unused indexes; or raise `limit_bytes` of"
+    " capacity.database",
+}
+
 
 @dataclass(frozen=True)
 class Ceiling:
@@ -89,8 +95,8 @@ def _unknown(message: str, cure: str) -> Finding:
 
 
 def _filled(bound: Ceiling) -> Iterator[Measurement]:
-    yield Measurement(name="total", value=bound.total, unit="bytes", subject=bound.subject)
-    yield Measurement(name="used", value=bound.used, unit="bytes", subject=bound.subject)
+    yield Measurement(name="space.total", value=bound.total, unit="bytes", subject=bound.subject)
+    yield Measurement(name="space.used", value=bound.used, unit="bytes", subject=bound.subject)
     yield Measurement(name="used_percent", value=bound.fill, unit="%", subject=bound.subject)
 
 
@@ -102,7 +108,7 @@ def _full(bound: Ceiling, limits: Threshold) -> tuple[Finding, ...]:
         bound.fill,
         message=f"{bound.fill:.1f} % of the {bound.subject} of {byte_size(bound.total)} are in use,"
         f" {byte_size(bound.total - bound.used)} are left",
-        hint="make room: logs and dumps on the volume, WAL kept by slots, tables that may be archived; or enlarge it",
+        hint=_ROOM[bound.subject],
         say=percent,
     )
 
@@ -149,17 +155,17 @@ def _outlook(bound: Ceiling, trend: Trend, dates: dict[float, Reached], settings
         f" {byte_size(trend.slope)} a day ({byte_size(trend.low)} to {byte_size(trend.high)}, {settings.confidence:g} %"
         f" confidence, {len(bound.size.points)} points over {bound.size.days:.0f} days)"
     )
-    return "; ".join([growing, *(f"{level:g} % {_when(dates[level], seen)}" for level in dates)])
+    end = seen.day(settings.horizon_days)
+    return "; ".join([growing, *(f"{level:g} % {_when(dates[level], seen, end)}" for level in dates)])
 
 
-def _when(reached: Reached, seen: Seen) -> str:
+def _when(reached: Reached, seen: Seen, end: str) -> str:
     if reached.likely == 0:
         return "is reached"
     if reached.earliest is None:
-        return "is not in sight"
-    likely = f"likely {seen.day(reached.likely)}" if reached.likely is not None else "likely later"
-    latest = f"latest {seen.day(reached.latest)}" if reached.latest is not None else "latest not in sight"
-    return f"{likely} (earliest {seen.day(reached.earliest)}, {latest})"
+        return f"not before {end}"
+    likely, latest = (f"after {end}" if days is None else seen.day(days) for days in (reached.likely, reached.latest))
+    return f"likely {likely} (earliest {seen.day(reached.earliest)}, latest {latest})"
 
 
 def _review(

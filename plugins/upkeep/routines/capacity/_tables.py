@@ -15,7 +15,7 @@ from upkeep.routines.database._seen import judged, percent
 from upkeep.routines.database._text import byte_size
 
 PARTS = {"table.size": "total", "table.heap": "heap", "table.toast": "toast", "table.indexes": "indexes"}
-WRITES = ("inserts", "updates", "deletes", "hot")
+WRITES = ("inserts", "updates", "deletes", "hot_updates")
 _NAMED = 3
 _RECENT_POINTS = 60
 
@@ -30,11 +30,11 @@ class Grown:
 
 
 def grown(seen: Seen, settings: Settings, history: History) -> list[Grown]:
-    """Return how tables have grown since about `growers_days` ago, the most first."""
-    then = seen.at - timedelta(days=settings.growers_days)
+    """Return how tables have grown since about `growers_days` ago, the most first; growth of minutes is none."""
+    then, latest = seen.at - timedelta(days=settings.growers_days), seen.at - timedelta(hours=12)
     found = []
     for row in seen.rows("tables"):
-        points = [p for p in history.series("table.size", row["name"], limit=_RECENT_POINTS) if p.at < seen.at]
+        points = [p for p in history.series("table.size", row["name"], limit=_RECENT_POINTS) if p.at < latest]
         if points:
             old = min(points, key=lambda point: abs(point.at - then))
             found.append(Grown(row["name"], row["total"] - old.value, (seen.at - old.at) / timedelta(days=1)))
@@ -58,7 +58,7 @@ def judge(seen: Seen, settings: Settings, history: History, found: Sequence[Grow
         numbers += [_number(f"table.{name}_total", row[name], "rows", row["name"]) for name in WRITES]
         numbers += [_number(f"table.{name}", count, "rows", row["name"]) for name, count in written.items()]
         if written and written["updates"]:
-            ratio = written["hot"] / written["updates"]
+            ratio = written["hot_updates"] / written["updates"]
             numbers.append(_number("table.hot_ratio", ratio, "1", row["name"]))
             findings += _hot(row, written["updates"], ratio, settings)
     return Judgement(measurements=tuple(numbers), findings=tuple(findings))

@@ -124,10 +124,10 @@ def _numbers(seen: Seen, sizes: list[Series]) -> list[Measurement]:
     for size in sizes:
         numbers.append(Measurement(name=size.name, value=size.points[-1].value, unit="bytes"))
         if size.trend:
-            # Bytes a day; the unit is one that reports write as people read it.
-            for name in ("slope", "low", "high"):
-                value = getattr(size.trend, name)
-                numbers.append(Measurement(name=f"growth.{name}", value=value, unit="bytes", subject=size.name))
+            for name, value in zip(
+                ("", "_low", "_high"), (size.trend.slope, size.trend.low, size.trend.high), strict=True
+            ):
+                numbers.append(Measurement(name=f"growth.per_day{name}", value=value, unit="bytes", subject=size.name))
     if (wal := seen.server["wal_bytes"]) is not None:
         numbers.append(Measurement(name="wal.size", value=wal, unit="bytes"))
     return numbers
