@@ -19,6 +19,8 @@ from upkeep.routines.database._text import quoted
 
 # A lock that is waited for longer than this at the end of a task would outlive the task.
 _LAST_SECONDS = 1.0
+# Whoever stood in the way of a rebuild may stand in the way of the removal of what is left of it.
+_DROP_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ def _look_after(job: ReindexJob, action: Action, ready: Ready, result: Result) -
     kept = {
         leftover.name: said
         for leftover in leftovers(there, action, ready.invalid)
-        if (said := _drop(job, leftover, job.settings.wait_seconds))
+        if (said := _drop(job, leftover, min(job.settings.wait_seconds, _DROP_SECONDS)))
     }
     return After(index, rebuilt or _rebuilt_in_place(action, result), measured, kept)
 

@@ -30,13 +30,17 @@ _ASK_AGAIN_SECONDS = 2.0
 
 @dataclass
 class Shift:
-    """The time that is left, and whether anything more may be begun (`over` says why not)."""
+    """The time that is left, and whether anything more may be begun (`over` says why not).
+
+    `invalid` are, by index, the indexes that were invalid before its first try: what is invalid after the second and
+    not among them was left by either.
+    """
 
     job: ReindexJob
     ends: float
     patience: float
     over: str = ""
-    tried: dict[int, str] = field(default_factory=dict)
+    invalid: dict[int, frozenset[int]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, job: ReindexJob) -> Shift:
@@ -112,7 +116,8 @@ def _look(shift: Shift, action: Action) -> deed.Ready | deed.Blocked | Outcome:
     in_the_way = rows_of(server, "reindex_blockers", answers["database/reindex_blockers"])
     if in_the_way:
         return deed.Blocked("; ".join(person(row) for row in in_the_way[:3]))
-    return deed.Ready(frozenset(i.oid for i in there if not i.valid))
+    before = frozenset(i.oid for i in there if not i.valid)
+    return deed.Ready(shift.invalid.setdefault(action.details["oid"], before))
 
 
 def _questions(job: ReindexJob, action: Action) -> dict[str, dict[str, Any]]:
