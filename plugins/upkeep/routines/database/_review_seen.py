@@ -176,7 +176,7 @@ def undetermined(seen: Seen) -> tuple[Finding, ...]:
 def _undetermined(name: str, failed: Failed, seen: Seen) -> Finding:
     check, what = QUESTIONS[name]
     cures = {
-        "timeout": "the server is slow today: look at its load, or raise `statement_timeout` of database.settings_review",
+        "timeout": "the server is slow: look at its load, or raise `statement_timeout` of database.settings_review",
         "locked": "somebody changes tables: run it again later",
         "privilege": f"GRANT pg_monitor TO {quoted(seen.row('settings_server').get('role', 'upkeep'))};",
     }

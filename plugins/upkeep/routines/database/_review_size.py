@@ -13,7 +13,7 @@ _MEMORY = "runtime-config-resource.html#RUNTIME-CONFIG-RESOURCE-MEMORY"
 _AUTO = "routine-vacuuming.html#AUTOVACUUM"
 _COST = "runtime-config-vacuum.html"
 NAMES = (
-    *("shared_buffers", "work_mem", "hash_mem_multiplier", "max_connections", "maintenance_work_mem"),
+    *("shared_buffers", "work_mem", "max_connections", "maintenance_work_mem"),
     *("autovacuum_work_mem", "effective_cache_size", "autovacuum_max_workers", "autovacuum_worker_slots"),
     *("autovacuum_vacuum_cost_delay", "autovacuum_vacuum_cost_limit", "vacuum_cost_delay", "vacuum_cost_limit"),
     *("vacuum_cost_page_dirty", "random_page_cost", "seq_page_cost"),

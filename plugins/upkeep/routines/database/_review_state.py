@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from upkeep.core.job import History
-from upkeep.core.model import Finding, Judgement, Severity
+from upkeep.core.model import Finding, Judgement, Measurement, Severity
 from upkeep.routines.database._review_rules import RULES
 from upkeep.routines.database._review_seen import Review, Value, source
 from upkeep.routines.database._review_settings import Settings
@@ -94,8 +96,6 @@ def _overrides(review: Review) -> list[Finding]:
 
 def _with(value: Value, setting: str) -> Value:
     """Return a setting as it would be with another value."""
-    from dataclasses import replace
-
     if value.vartype == "bool":
         setting = "on" if setting.lower() in ("on", "true", "yes", "1", "t", "y") else "off"
     return replace(value, setting=setting, shown=setting)
@@ -142,8 +142,9 @@ def _checkpoints(review: Review, settings: Settings, history: History) -> Judgem
         "",
         settings.checkpoints_asked,
         share,
-        message=f"{grown['requested']:.0f} of {total:.0f} checkpoints since the last run were not due by time: WAL reaches"
-        f" max_wal_size ({most.shown}) first, or commands and backups asked for them; each writes every page anew to WAL",
+        message=f"{grown['requested']:.0f} of {total:.0f} checkpoints since the last run were not due by time: WAL"
+        f" reaches max_wal_size ({most.shown}) first, or commands and backups asked for them; after each, pages go to"
+        " WAL as a whole",
         hint=f"{most.change(f'{most.number * 2:.0f}{most.unit}', review.database)}\n"
         f"why: {source('wal-configuration.html')} (the volume of WAL needs room for it)",
         say=percent,
@@ -151,5 +152,5 @@ def _checkpoints(review: Review, settings: Settings, history: History) -> Judgem
     return kept + Judgement(measurements=measured("checkpoints.requested_share", share, "%"), findings=findings)
 
 
-def _count(name: str, value: float) -> tuple[object, ...]:
+def _count(name: str, value: float) -> tuple[Measurement, ...]:
     return measured(f"checkpoints.{name}", value, "checkpoints")

@@ -84,8 +84,8 @@ def _late(review: Review, row: Row, settings: Settings) -> list[Finding]:
             check="autovacuum_late",
             subject=_name(row),
             severity=Severity.INFO,
-            message=f"{_name(row)} (about {row['rows']:,.0f} rows, {byte_size(row['bytes'])}) gathers {trigger:,.0f} dead"
-            f" rows before autovacuum comes ({_SCALE} {scale:g}, {_LEAST} {least:g}):"
+            message=f"{_name(row)} (about {row['rows']:,.0f} rows, {byte_size(row['bytes'])}) gathers {trigger:,.0f}"
+            f" dead rows before autovacuum comes ({_SCALE} {scale:g}, {_LEAST} {least:g}):"
             " it then works long and rarely",
             observed=f"{trigger:,.0f} rows",
             limit=f"{settings.trigger_rows:,} rows",

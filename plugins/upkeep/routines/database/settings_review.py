@@ -1,8 +1,8 @@
 """Review the settings of a PostgreSQL server (14 to 18) and of the tables of one database. Read-only.
 
 **What it does.** It reads settings, the configuration files where that is allowed, the settings of tables, roles and
-databases, and the count of checkpoints, in one round trip. Nothing is changed: each finding carries the exact statement,
-behind `undo:` the one that takes it back, and the page of PostgreSQL's documentation that gives the reason.
+databases, and the count of checkpoints, in one round trip. Nothing is changed: each finding carries the exact
+statement, behind `undo:` the one that takes it back, and the page of the documentation that gives the reason.
 
 **Why.** A server that somebody tuned for one import keeps autovacuum or fsync off for years; what waits for a restart
 comes as a surprise in the next emergency; a table without autovacuum grows for ever.
