@@ -11,7 +11,7 @@ import pytest
 
 from lab.postgres import PostgresServer
 from tests.integration.database_bench import MAJORS, Bench, checks, database, found, server
-from tests.integration.test_index_review import review, statements, subjects
+from tests.integration.test_index_review import ENDS, review, statements, subjects
 from upkeep.adapters import postgres
 from upkeep.core.errors import TransientError
 from upkeep.core.model import Severity
@@ -25,7 +25,7 @@ DROP TABLE payment, claim;
 CREATE TABLE big (id int PRIMARY KEY, amount bigint, kind int, note text);
 CREATE INDEX big_amount ON big (amount);
 CREATE INDEX big_kind ON big (kind);
-INSERT INTO big SELECT g, g * 7, g % 5, repeat('x', 20) FROM generate_series(1, 40000) AS g;
+INSERT INTO big SELECT g, g * 7, g % 5, repeat('x', 20) FROM generate_series(1, 24000) AS g;
 DELETE FROM big WHERE id % 10 > 0;
 """
 
@@ -77,6 +77,7 @@ def test_what_is_measured_is_what_a_rebuild_gives_back(pg: PostgresServer, bench
     assert not {"bloat_index", "bloat_table", "bloat"} & checks(bench.run(**LOW))
 
 
+@ENDS
 def test_small_and_well_filled_ones_are_silent(bench: Bench, db: psycopg.Connection[Any]):
     """By default only what is large is looked at; what is a quarter empty is no finding."""
     db.execute("CREATE EXTENSION pgstattuple")
@@ -105,6 +106,7 @@ def test_without_the_extension_bloat_is_estimated(pg: PostgresServer, bench: Ben
     assert estimates["big_amount"].ratio == pytest.approx(measured["big_amount"].ratio, abs=0.1)
 
 
+@ENDS
 def test_a_role_that_may_not_measure_is_told_the_grant(pg: PostgresServer, db: psycopg.Connection[Any]):
     """Without the right to measure and without statistics nothing is claimed; the grant cures the one, SELECT the
     other."""
@@ -127,6 +129,7 @@ def test_a_role_that_may_not_measure_is_told_the_grant(pg: PostgresServer, db: p
         db.execute("REVOKE pg_stat_scan_tables FROM stranger; REVOKE ALL ON SCHEMA tools FROM stranger")
 
 
+@ENDS
 def test_limits_of_size_and_time_are_kept(pg: PostgresServer, bench: Bench, db: psycopg.Connection[Any]):
     """What is too large is estimated; the worst is measured first; what time leaves out is said."""
     db.execute("CREATE EXTENSION pgstattuple")
@@ -142,6 +145,7 @@ def test_limits_of_size_and_time_are_kept(pg: PostgresServer, bench: Bench, db: 
     assert left.severity is Severity.INFO and "public.big_kind" in left.message
 
 
+@ENDS
 def test_a_locked_table_is_left_out(pg: PostgresServer, bench: Bench, db: psycopg.Connection[Any]):
     """Nobody waits for a lock of somebody else; what is locked is named by the review."""
     db.execute("CREATE EXTENSION pgstattuple")
@@ -153,6 +157,7 @@ def test_a_locked_table_is_left_out(pg: PostgresServer, bench: Bench, db: psycop
     assert bench.seen.seen.failed == {}
 
 
+@ENDS
 def test_a_lost_connection_is_transient(pg: PostgresServer, bench: Bench, db: psycopg.Connection[Any]):
     """Whoever calls for bloat is told to try again."""
     with postgres.open_session(pg.dsn("claims")) as session:

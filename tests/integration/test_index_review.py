@@ -39,6 +39,8 @@ from upkeep.core.routine import Routine
 from upkeep.core.system import PostgresTarget
 
 ALL = {"unused_days": 0, "unused_min_bytes": 0}
+# What no version does otherwise is tried on the oldest and the newest.
+ENDS = pytest.mark.parametrize("pg", [MAJORS[0], MAJORS[-1]], indirect=True, ids=lambda major: f"pg{major}")
 HOSTILE = 'i ON ONLY "x"; drop table y;--'
 
 
@@ -175,6 +177,7 @@ def test_leftovers_of_reindex(pg: PostgresServer, bench: Bench, db: psycopg.Conn
         assert "invalid" not in checks(bench.run())
 
 
+@ENDS
 def test_an_invalid_index_behind_a_constraint_is_rebuilt(bench: Bench, db: psycopg.Connection[Any]):
     """What a constraint needs cannot be dropped, so it is rebuilt; the catalogue is changed by hand to get there."""
     db.execute("SET allow_system_table_mods = on")
@@ -184,6 +187,7 @@ def test_an_invalid_index_behind_a_constraint_is_rebuilt(bench: Bench, db: psyco
     assert "invalid" not in checks(bench.run())
 
 
+@ENDS
 def test_a_partitioned_index_that_waits_for_its_parts_is_info(bench: Bench, db: psycopg.Connection[Any]):
     """It is invalid by design until every partition has its part."""
     db.execute(PARTITIONED)
@@ -247,6 +251,7 @@ def test_duplicate_and_redundant(bench: Bench, db: psycopg.Connection[Any]):
     assert value(judgement, "index.duplicate") == 5 and value(judgement, "index.redundant") == 2
 
 
+@ENDS
 def test_the_more_used_twin_is_kept(bench: Bench, db: psycopg.Connection[Any]):
     """Nothing tells twins apart but which one is scanned."""
     db.execute("CREATE INDEX twin ON claim (amount)")
@@ -343,6 +348,7 @@ def test_unused(bench: Bench, db: psycopg.Connection[Any]):
     assert "unused" not in checks(small)
 
 
+@ENDS
 def test_young_statistics_prove_nothing(bench: Bench, db: psycopg.Connection[Any]):
     """Statistics younger than the period give one info that says so, and no statement to execute."""
     db.execute("CREATE INDEX idle ON claim (note)")
@@ -353,6 +359,7 @@ def test_young_statistics_prove_nothing(bench: Bench, db: psycopg.Connection[Any
     assert troubles(judgement) == []
 
 
+@ENDS
 def test_the_ledger_proves_disuse_across_resets(bench: Bench, db: psycopg.Connection[Any]):
     """Days that some run has seen without a scan are kept; an index made anew, or one that dropped out of sight,
     begins again."""
@@ -376,6 +383,7 @@ def test_the_ledger_proves_disuse_across_resets(bench: Bench, db: psycopg.Connec
     assert name not in subjects(bench.run(unused_min_bytes=0), "unused")
 
 
+@ENDS
 def test_an_index_nobody_needs_is_no_reason_to_drop_another(bench: Bench, db: psycopg.Connection[Any]):
     """Of a used index and an unused wider one only the wider may go."""
     db.execute("CREATE INDEX wider ON claim (amount, note)")
@@ -385,6 +393,7 @@ def test_an_index_nobody_needs_is_no_reason_to_drop_another(bench: Bench, db: ps
     assert "redundant" not in checks(bench.run(**ALL))
 
 
+@ENDS
 def test_counting_switched_off_is_unknown(pg: PostgresServer, bench: Bench, db: psycopg.Connection[Any]):
     """Zeros that nobody counted are no proof."""
     db.execute("ALTER DATABASE claims SET track_counts = off")
@@ -488,6 +497,7 @@ def test_foreign_key_without_index(bench: Bench, db: psycopg.Connection[Any]):
     assert "foreign_key" not in checks(bench.run(foreign_key_bytes=low))
 
 
+@ENDS
 def test_foreign_keys_of_partitioned_tables_and_odd_names(bench: Bench, db: psycopg.Connection[Any]):
     """A partitioned table's key is one finding; columns may stand in any order at the beginning of an index."""
     db.execute(
@@ -508,6 +518,7 @@ def test_foreign_keys_of_partitioned_tables_and_odd_names(bench: Bench, db: psyc
     assert "foreign_key" not in checks(bench.run(foreign_key_bytes={"info": 0}))
 
 
+@ENDS
 def test_sequential_scans_are_judged_by_growth(bench: Bench, db: psycopg.Connection[Any]):
     """The first run says nothing whatever the counters are; the second one counts what came since."""
     rows = {"seq_scan_rows": 1000}
@@ -536,6 +547,7 @@ def counted(db: psycopg.Connection[Any]) -> int:
     return int(row[0]) if row else 0
 
 
+@ENDS
 def test_a_locked_table_is_named_and_holds_nobody_up(pg: PostgresServer, bench: Bench, db: psycopg.Connection[Any]):
     """What is locked is unknown; the rest is reviewed."""
     db.execute("CREATE INDEX twin ON claim (amount); CREATE TABLE free (a int)")
@@ -552,6 +564,7 @@ def test_a_locked_table_is_named_and_holds_nobody_up(pg: PostgresServer, bench: 
     assert bench.seen.seen.failed == {}
 
 
+@ENDS
 def test_a_role_without_privileges_sees_the_catalogue(pg: PostgresServer, bench: Bench, db: psycopg.Connection[Any]):
     """The catalogue and counters are open to all; what is not is said."""
     pg.create_role("stranger")
