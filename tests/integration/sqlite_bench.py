@@ -20,7 +20,7 @@ from upkeep.adapters import sqlite, sqlite_work, volume
 from upkeep.core.cadence import Window
 from upkeep.core.errors import ConfigurationError, CriticalFindingError
 from upkeep.core.job import Job
-from upkeep.core.model import Finding, Severity
+from upkeep.core.model import Ended, Finding, Severity
 from upkeep.core.routine import Routine
 from upkeep.core.sqlite import SqliteCopy
 from upkeep.core.system import SqliteTarget
@@ -28,10 +28,10 @@ from upkeep.ledger import events as ev
 from upkeep.ledger.record import fold
 from upkeep.ledger.spool import Spool
 from upkeep.ledger.store import Ledger
-from upkeep.operators.lifecycle import Lifecycle
 
 RUN = ev.RunKey(dag_id="d", run_id="r")
 TARGET = "student/sqlite"
+ROUTINE = "upkeep.routines.database.sqlite_care"
 
 
 def no_ledger() -> str:
@@ -79,7 +79,9 @@ class Care:
 
     def run(self, *, dry_run: bool = False, **settings: Any) -> Result:
         """Run it once as Airflow would; a critical finding is part of the result."""
-        routine = Routine.load("upkeep.routines.database.sqlite_care")
+        from upkeep.operators.lifecycle import Lifecycle  # brings Airflow along
+
+        routine = Routine.load(ROUTINE)
         with tempfile.TemporaryDirectory() as folder:
             ledger = Ledger(no_ledger, Spool(Path(folder)))
             key = ev.RoutineKey(**RUN.model_dump(), routine=routine.name, target=TARGET, try_number=1)
@@ -92,6 +94,20 @@ class Care:
         self.history.keep(row.measurements)
         numbers = {(m.name, m.subject): m.value for m in row.measurements}
         return Result(row.state, row.findings, numbers, list(row.actions))
+
+    def bare(self, **settings: Any) -> tuple[dict[str, str], list[Finding]]:
+        """Run it without the lifecycle, in processes that live for a moment only; return actions and findings."""
+        routine = Routine.load(ROUTINE)
+        job = self.job(routine, settings)
+        seen = routine.observe(job)
+        findings = [*routine.judge(job, seen).findings]
+        actions = routine.plan(job, seen).actions
+        assert routine.act_all
+        steps = [step for batch in routine.act_all(job, actions) for step in batch]
+        outcomes = {step.number: step.outcome for step in steps if isinstance(step, Ended)}
+        findings += [f for o in outcomes.values() for f in o.findings]
+        findings += routine.verify(job, seen, tuple(outcomes.values())).findings
+        return {a.name: str(outcomes[n].status) for n, a in enumerate(actions, 1)}, findings
 
     def job(self, routine: Routine, settings: dict[str, Any]) -> Job[Any, Any]:
         now = datetime.now(UTC)

@@ -1,6 +1,6 @@
 """Copies of SQLite databases in a folder: made while the database is in use, proved, and put in place at once.
 
-A copy is `<time>-<random>.db` with a note beside it, `.json`. Both are written under names ending in `.partial` and
+A copy is `<time in UTC>-<random>.db` with a note beside it, `.json`. Both are written under names ending in `.partial` and
 renamed when they are complete and on disk, the note first: a `.db` is always whole and always has its note.
 """
 
@@ -30,7 +30,7 @@ from upkeep.adapters._sqlite_fingerprint import Fingerprint, fingerprint
 from upkeep.core.errors import ConfigurationError, UnsafeError
 from upkeep.core.sqlite import NotDone, SqliteCopy
 
-_NAME = r"\d{8}T\d{6}Z-[0-9a-f]{8}"
+_NAME = r"\d{8}T\d{12}Z-[0-9a-f]{8}"
 _COPY = re.compile(rf"{_NAME}\.db")
 _NOTE = re.compile(rf"{_NAME}\.json")
 _PARTIAL = re.compile(rf"{_NAME}\.(?:db|json)\.partial")
@@ -132,7 +132,7 @@ class Keep:
     ) -> tuple[SqliteCopy, bool] | NotDone:
         deadline = time.monotonic() + seconds
         made = datetime.now(UTC)
-        name = f"{made:%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}.db"
+        name = f"{made:%Y%m%dT%H%M%S%fZ}-{secrets.token_hex(4)}.db"
         partial = self._folder / f"{name}.partial"
         last = next((copy for copy in self.copies() if self.is_good(copy)), None)
         try:
