@@ -193,8 +193,8 @@ def _expected(review: Review, settings: Settings) -> list[Finding]:
         if name not in review.values:
             found.append(_missing(review, name))
         elif (value := review.value(name)) and not value.equals(wanted):
-            why = "this system states so (`expected` of database.settings_review)"
-            found.append(review.finding(value, Severity.WARNING, wanted, why, "MO-B04 of the operations guides"))
+            why = "the system states so (`expected` of database.settings_review)"
+            found.append(review.finding(value, Severity.WARNING, wanted, why, "the file of the system"))
     return found
 
 

@@ -153,7 +153,7 @@ class Review:
 
 
 def source(where: str) -> str:
-    """Return where a reason can be read; a guide's duty is named as it is."""
+    """Return where a reason can be read; what is no page of it is named as it is."""
     return f"{DOCS}{where}" if ".html" in where else where
 
 
