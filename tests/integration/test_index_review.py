@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -27,6 +28,7 @@ from tests.integration.database_bench import (
     checks,
     database,
     found,
+    fresh_server,
     server,
     troubles,
     until,
@@ -164,15 +166,19 @@ def building(
 
 
 def test_leftovers_of_reindex(pg: PostgresServer, bench: Bench, db: psycopg.Connection[Any]):
-    """A rebuild that is cut short leaves an invalid copy, new or old; dropping it loses nothing."""
+    """A rebuild that is cut short leaves invalid copies, new or old, of TOAST's index too; nobody needs them."""
+    toast = db.execute("SELECT 'pg_toast.pg_toast_' || 'claim'::regclass::oid || '_index'").fetchone()
+    originals = ("public.claim_pkey", "public.claim_amount_idx", str(toast and toast[0]))
+    before = definitions(db)
     for writer, suffix, reason in ((True, "ccnew", "did not finish"), (False, "ccold", "had replaced it")):
-        before = definitions(db)
-        with building(pg, db, "REINDEX INDEX CONCURRENTLY claim_amount_idx", writer=writer) as builder:
+        with building(pg, db, "REINDEX TABLE CONCURRENTLY claim", writer=writer) as builder:
             assert "invalid" not in checks(bench.run())
             builder.cancel()
-        leftover = found(bench.run(), "invalid", f"public.claim_amount_idx_{suffix}")
-        assert reason in leftover.message and "none is needed" in leftover.hint
-        execute(db, statements(leftover)[0])
+        judgement = bench.run()
+        assert subjects(judgement, "invalid") == {f"{name}_{suffix}" for name in originals}
+        for leftover in (f for f in judgement.findings if f.check == "invalid"):
+            assert reason in leftover.message and "none is needed" in leftover.hint
+            execute(db, statements(leftover)[0])
         assert definitions(db) == before
         assert "invalid" not in checks(bench.run())
 
@@ -381,6 +387,20 @@ def test_the_ledger_proves_disuse_across_resets(bench: Bench, db: psycopg.Connec
     remember(40)
     db.execute("DROP INDEX claim_amount_idx; CREATE INDEX ON claim (amount)")
     assert name not in subjects(bench.run(unused_min_bytes=0), "unused")
+
+
+@pytest.mark.parametrize("major", [MAJORS[0], MAJORS[-1]])
+def test_a_crash_begins_the_statistics_anew(major: int):
+    """A crash empties all counters, and from 15 on the database's own line does not say so."""
+    with fresh_server(major) as pg, database(pg):
+        bench = review(pg.dsn("claims"))
+        bench.run()
+        before = bench.seen.seen.row("index_server")
+        os.kill(int((pg.pgdata / "postmaster.pid").read_text().split()[0]), signal.SIGKILL)
+        pg.stop()
+        pg.start()
+        bench.run()
+        assert before["since"] < before["now"] < bench.seen.seen.row("index_server")["since"]
 
 
 @ENDS

@@ -101,17 +101,20 @@ def undetermined(seen: Seen) -> tuple[Finding, ...]:
 
 def _undetermined(name: str, failed: Failed) -> Finding:
     check, what = QUESTIONS[name]
+    reason = "measuring" if failed.reason == "timeout" and name.startswith("bloat_measured") else failed.reason
     return Finding(
         check=check,
         subject=name,
         severity=Severity.UNKNOWN,
         message=f"could not be determined: {what}: {failed.message}",
-        hint=_CURES.get(failed.reason, f"read the server's log; the statement is include/sql/database/{name}.sql"),
+        hint=_CURES.get(reason, f"read the server's log; the statement is include/sql/database/{name}.sql"),
     )
 
 
 _CURES = {
     "timeout": "the server is slow today: look at its load, or raise `statement_timeout` of database.index_review",
     "locked": "somebody changes tables: run it again later, or raise `lock_timeout` of database.index_review",
+    "measuring": "reading takes too long: lower `measure_each_bytes` or `measure_seconds` of database.index_review,"
+    " or raise its `statement_timeout`",
     "privilege": "GRANT pg_monitor TO the role of this connection",
 }
