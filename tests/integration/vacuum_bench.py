@@ -107,10 +107,10 @@ def settle(*connections: psycopg.Connection[Any]) -> None:
         if connection not in old:
             connection.execute("SELECT pg_stat_force_next_flush()")
     if old:
-        time.sleep(0.6)
+        time.sleep(0.55)
         for connection in old:
             connection.execute("SELECT 1")
-        time.sleep(0.6)
+        time.sleep(0.05)
 
 
 def _away() -> str:
@@ -118,13 +118,19 @@ def _away() -> str:
 
 
 def done(record: RoutineRecord) -> list[str]:
-    """Return the tables that were done, in the order of the plan."""
-    return [a.action.subject for a in record.actions if a.status == "done" and a.evidence.get("table")]
+    """Return the users' tables that were done, in the order of the plan."""
+    return [name for name, status in statuses(record).items() if status == "done"]
 
 
 def statuses(record: RoutineRecord) -> dict[str, str]:
-    """Return what became of every table."""
-    return {a.action.subject: a.status for a in record.actions if a.action.name in ("vacuum", "analyze")}
+    """Return what became of every table of users; the server's own change with every test."""
+    tables = (a for a in record.actions if a.action.name in ("vacuum", "analyze"))
+    return {a.action.subject: a.status for a in tables if not a.action.subject.startswith("pg_catalog.")}
+
+
+def reason(record: RoutineRecord, table: str) -> str:
+    """Return why a table was taken."""
+    return next(a.action.reason for a in record.actions if a.action.subject == table)
 
 
 def evidence(record: RoutineRecord, table: str) -> dict[str, Any]:

@@ -41,6 +41,8 @@ def passed_over(work: Work, why: str) -> Outcome:
 def _done(done: Done, ran: Ran, job: CareJob) -> Outcome:
     work, report = done.work, _vacuum_report.parse(ran.notices)
     before, after = _state(done.before), _state(done.after)
+    if report["unremovable"] is not None:
+        after["dead"] = int(report["unremovable"])  # the counters may lag behind
     evidence: dict[str, Any] = {
         "table": work.name,
         "oid": work.oid,

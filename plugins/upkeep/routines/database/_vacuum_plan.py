@@ -87,8 +87,10 @@ def _useless(wish: Wanted, seen: Seen, job: CareJob) -> _horizon.Holder | None:
 
 
 def _is_ours(wish: Wanted) -> bool:
-    """Tell whether a table that we may not do is missed: the server's own ones only when autovacuum is late as well."""
-    return wish.table is None or not wish.table.is_system or any(r.ratio > 2 for r in wish.need.reasons)
+    """Tell whether a table that we may not do is missed: the server's own only when autovacuum is long overdue."""
+    if wish.table is None or not wish.table.is_system:
+        return True
+    return any(r.ratio > (1.05 if r.code == "age" else 10) for r in wish.need.reasons)
 
 
 def _counted(job: CareJob, wishes: Sequence[Wanted], seen: Seen) -> tuple[Measurement, ...]:

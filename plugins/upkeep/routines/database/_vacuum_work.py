@@ -18,6 +18,8 @@ _NAMED = 1000.0
 _FLOOR_SECONDS = 0.01
 # ANALYZE reads at most 300 pages for every point of the statistics target.
 _SAMPLE = 300
+_ROW_BYTES = 200
+_PAGE_BYTES = 8192
 # What other tables took says little about this one.
 _CAUTION = 0.5
 
@@ -27,7 +29,7 @@ class Work:
     """One table and what is to be done to it. `bytes` are read, which takes `seconds` (`known`: by the ledger).
 
     `main`, `toast`: which parts are vacuumed; `only`: not the partitions below it; `last`: after the others, because it
-    looks at their rows; `waited`: runs without a turn; `skip`: why it is passed over.
+    looks at their rows, or is written to by them; `waited`: runs without a turn; `skip`: why it is passed over.
     """
 
     name: str
@@ -115,7 +117,7 @@ def work_for(wish: Wanted, server: Row, job: CareJob, times: Times, skip: str = 
         main=why.main or server["version"] < 160_000,
         toast=why.toast,
         only=bool(row) and row["kind"] == "p" and server["version"] >= 180_000,
-        last=wish.parent is not None,
+        last=wish.parent is not None or (table is not None and table.is_system),
         bytes=round(work),
         seconds=round(seconds, 3),
         known=known,
@@ -144,4 +146,6 @@ def _bytes(wish: Wanted, server: Row, *, vacuum: bool, analyze: bool) -> float:
 
 def _unclean(part: Part, why: Need) -> float:
     clean = part.all_visible if not why.freeze else part.all_frozen or 0.0
-    return max(part.pages - clean, 0.0)
+    # Pages that nobody has counted yet are guessed from rows, as far as the counters know of them.
+    guessed = part.live * _ROW_BYTES / _PAGE_BYTES if part.tuples < 0 else 0.0
+    return max(part.pages - clean, guessed)
