@@ -355,6 +355,22 @@ def test_unused(bench: Bench, db: psycopg.Connection[Any]):
 
 
 @ENDS
+def test_an_index_that_was_used_long_ago(bench: Bench, db: psycopg.Connection[Any]):
+    """From 16 on the server knows when an index was last scanned, and that proves disuse at once; before it, a scan at
+    any time since the statistics began keeps the index."""
+    scan(db, "SELECT amount FROM claim ORDER BY amount LIMIT 1")
+    until(lambda: not subjects(bench.run(**ALL), "unused"), "the scan is counted")
+    old = {"unused_days": 1e-6, "unused_min_bytes": 0}
+    time.sleep(0.1)
+    judgement = bench.run(**old)
+    if db.info.server_version >= 160000:
+        assert "was last scanned" in found(judgement, "unused", "public.claim_amount_idx").message
+        assert "unused" not in checks(bench.run(unused_days=1, unused_min_bytes=0))
+    else:
+        assert "unused" not in checks(judgement)
+
+
+@ENDS
 def test_young_statistics_prove_nothing(bench: Bench, db: psycopg.Connection[Any]):
     """Statistics younger than the period give one info that says so, and no statement to execute."""
     db.execute("CREATE INDEX idle ON claim (note)")
