@@ -55,6 +55,19 @@ def renew(care: Care, template: Path) -> None:
     shutil.copyfile(template, care.path)
 
 
+def wait_for(process: subprocess.Popen[str], care: Care, what: str) -> None:
+    """Wait until a worker writes a copy, or a change of the database; it may be at its end before that is seen."""
+
+    def seen() -> bool:
+        if what == "copy":
+            return care.folder.exists() and any(care.folder.glob("*.partial"))
+        return any(Path(f"{care.path}-{end}").exists() for end in ("journal", "wal"))
+
+    deadline = time.monotonic() + 20
+    while process.poll() is None and not seen() and time.monotonic() < deadline:
+        time.sleep(0.0005)
+
+
 def test_killed_at_random_points_nothing_is_lost(tmp_path: Path):
     """After each SIGKILL all rows are there, each copy is whole, and the next run leaves no trace of the killed one."""
     (tmp_path / "data").mkdir()
@@ -74,8 +87,11 @@ def test_killed_at_random_points_nothing_is_lost(tmp_path: Path):
         shutil.rmtree(care.root)
         renew(care, templates[number % 2])
         with worker(care) as process:
-            # A stratified choice: one moment from each part of its work.
-            time.sleep(usual * (number + dice.random()) / KILLS)
+            if number % 3:
+                wait_for(process, care, "copy" if number % 3 == 1 else "change")
+                time.sleep(0.02 * dice.random() * number / KILLS)
+            else:  # a stratified choice: one moment from each part of its work
+                time.sleep(usual * (number + dice.random()) / KILLS)
             process.kill()
             process.wait()
         for copy in keep.copies():

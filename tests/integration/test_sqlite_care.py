@@ -101,6 +101,7 @@ def test_old_copies_go_and_the_good_ones_stay(care: Care):
     newest.write_bytes(b"\0" * newest.stat().st_size)
     result = care.run()
     assert result.did["remove"] == "unchanged", "the damaged one took the place of a good one"
+    assert (result.found("copy").severity, made[-1] in result.found("copy").message) == (Severity.WARNING, True)
     assert {made[2], made[3]} < {c.name for c in care.copies}
     assert (
         not sqlite_work.Workshop(care.root)

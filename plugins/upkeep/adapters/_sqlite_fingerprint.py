@@ -7,6 +7,7 @@ order of their rowids, or of their primary key; virtual tables are covered by th
 from __future__ import annotations
 
 import hashlib
+import pickle
 import sqlite3
 from contextlib import closing
 from dataclasses import dataclass
@@ -110,7 +111,8 @@ def _table(connection: sqlite3.Connection, name: str) -> tuple[int, str]:
         size = 0
         with closing(connection.execute(f"select {columns} from {quoted(name)} {where}", (begin,))) as cursor:
             for row in cursor:
-                data = repr(row[1:]).encode()
+                # Tells text, blob, number and null apart, and takes half the time of `repr`; it is never loaded.
+                data = pickle.dumps(row[1:], protocol=5)
                 digest.update(data)
                 count, size, begin = count + 1, size + len(data), row[0] + 1
                 if key and size >= _SLICE:

@@ -1,7 +1,7 @@
 """Copies of SQLite databases in a folder: made while the database is in use, proved, and put in place at once.
 
-A copy is `<time in UTC>-<random>.db` with a note beside it, `.json`. Both are written under names ending in `.partial` and
-renamed when they are complete and on disk, the note first: a `.db` is always whole and always has its note.
+A copy is `<time in UTC>-<random>.db` with a note beside it, `.json`. Both are written under names ending in `.partial`
+and renamed when they are complete and on disk, the note first: a `.db` is always whole and always has its note.
 """
 
 from __future__ import annotations
@@ -72,6 +72,11 @@ class Keep:
             return _sha256(self._folder / copy.name) == copy.sha256
         except OSError:
             return False
+
+    def spoilt(self) -> tuple[str, ...]:
+        """Read every copy and return the names of those that are not as noted, newest first."""
+        fits = {copy.name for copy in self.copies() if self.is_good(copy)}
+        return tuple(path.name for path in sorted(self._names(_COPY), reverse=True) if path.name not in fits)
 
     def leftovers(self) -> tuple[str, ...]:
         """Return the files that a killed writer has left; none while one is at work."""

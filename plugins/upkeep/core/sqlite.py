@@ -103,8 +103,15 @@ class SqliteBench(Protocol):
 class SqliteKeep(Protocol):
     """The folder with the copies of one database. Only one at a time writes there, on the machine that it lies on."""
 
-    folder: str
-    volume: str
+    @property
+    def folder(self) -> str:
+        """Where the copies lie."""
+        ...
+
+    @property
+    def volume(self) -> str:
+        """A folder that exists, on the volume where the copies are to lie."""
+        ...
 
     def copies(self) -> tuple[SqliteCopy, ...]:
         """Return the copies whose size is as noted, newest first; see `is_good` for their content."""
@@ -112,6 +119,10 @@ class SqliteKeep(Protocol):
 
     def is_good(self, copy: SqliteCopy) -> bool:
         """Read a copy and tell whether it still has the hash that it was noted with."""
+        ...
+
+    def spoilt(self) -> tuple[str, ...]:
+        """Read every copy and return the names of those that are not as noted; newest first."""
         ...
 
     def leftovers(self) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ def judge(seen: Seen, need: Need, settings: Settings) -> Judgement:
     """Judge integrity and references, what is needed and cannot be done; measure sizes."""
     if seen.trouble:
         return Judgement(findings=(seen.trouble,))
-    findings = [*_outside(seen), *_integrity(seen), *_references(seen), *_uncounted(seen)]
+    findings = [*_outside(seen), *_spoilt(seen), *_integrity(seen), *_references(seen), *_uncounted(seen)]
     if not seen.damaged:
         findings += [*_room(seen, need), *_rights(seen, need)]
     return Judgement(measurements=_sizes(seen), findings=worst_by_key(findings))
@@ -71,6 +71,20 @@ def _outside(seen: Seen) -> Iterator[Finding]:
             severity=Severity.WARNING,
             message=f"{place.path}: a program was killed while it wrote, and its journal waits to be rolled back",
             hint="SQLite care opens the file for writing, which rolls it back; find out who killed the program",
+        )
+
+
+def _spoilt(seen: Seen) -> Iterator[Finding]:
+    if seen.spoilt:
+        yield Finding(
+            check="copy",
+            subject="",
+            severity=Severity.WARNING,
+            message=f"{len(seen.spoilt)} kept copies are not what they were when they were made:"
+            f" {', '.join(seen.spoilt[:5])}",
+            observed=str(len(seen.spoilt)),
+            limit="0",
+            hint="look at the disk and at who else writes there, then remove them; a good copy is made in their stead",
         )
 
 

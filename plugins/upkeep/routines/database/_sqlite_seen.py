@@ -30,6 +30,7 @@ class Seen:
     tables: list[SqliteTable] | NotDone = field(default_factory=list)
     searches: Rows = field(default_factory=list)
     copies: tuple[SqliteCopy, ...] = ()
+    spoilt: tuple[str, ...] = ()
     leftovers: tuple[str, ...] = ()
     disks: Mapping[str, Disk | Failed] = field(default_factory=dict)
 
@@ -83,6 +84,7 @@ def _around(job: Job[SqliteTarget, Settings], place: SqlitePlace) -> dict[str, A
     folders = {"folder": place.folder, "temporary": place.temporary, "keep": keep.volume}
     return {
         "copies": keep.copies(),
+        "spoilt": keep.spoilt(),
         "leftovers": keep.leftovers(),
         "disks": {name: job.tools.disk(folder) for name, folder in folders.items()},
     }

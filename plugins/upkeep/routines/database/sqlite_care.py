@@ -23,6 +23,7 @@ damaged file, not against the loss of the machine. Its checksum stands in the `.
 - `moved`: the database changes too often to be copied without a write-ahead log.
 - `timeout`: something took too long and was rolled back. `privilege`: the file may not be written to.
 - `journal`: a program was killed while it wrote; that was rolled back. Never delete a `-journal` or `-wal`.
+- `copy`: a kept copy changed after it was made: look at the disk. *Critical*: it went while this run was at work.
 - `links`: the file has several names; SQLite finds the journal only under the right one.
 - *proposed VACUUM*: a full-text index knows rows by numbers that VACUUM may change; see the action's words.
 """
