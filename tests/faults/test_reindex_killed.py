@@ -151,6 +151,18 @@ def test_a_cancelled_rebuild(pg: PostgresServer, db: psycopg.Connection[Any]):
     assert {f.check for f in work.troubles} == {"interrupted", "bloat"} and invalid(db) == []
 
 
+def test_a_rebuild_that_nobody_watches(pg: PostgresServer, db: psycopg.Connection[Any]):
+    """Without the session that looks who waits for us we would not see it: then the rebuild is ended."""
+
+    def blind() -> None:
+        until(lambda: waits(db), "our waiting")
+        db.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'upkeep%look'")
+
+    with holding(pg, SNAPSHOT), beside(blind):
+        work = Bench(pg.dsn("claims")).run(**SETTINGS)
+    assert {f.check for f in work.troubles} == {"interrupted", "bloat"} and invalid(db) == []
+
+
 def test_an_overrun(pg: PostgresServer, db: psycopg.Connection[Any]):
     """Beyond the time budget it is cancelled, and the next estimate knows better."""
     bench = Bench(pg.dsn("claims"))

@@ -168,6 +168,31 @@ def test_partitions_and_constraints(pg: PostgresServer, db: psycopg.Connection[A
         db.execute("DELETE FROM log WHERE id = 10")
 
 
+@pytest.mark.parametrize("pg", [MAJORS[0], NEWEST], indirect=True, ids=str)
+def test_a_leftover_beside_large_values(pg: PostgresServer, db: psycopg.Connection[Any]):
+    """A broken rebuild of a whole table may leave the index of its TOAST table; that goes as well."""
+    db.execute("ALTER TABLE visit ALTER note SET STORAGE EXTERNAL")
+    [toast] = db.execute("SELECT reltoastrelid::regclass::text FROM pg_class WHERE relname = 'visit'").fetchone() or ()
+    leave(pg, f"{toast}_index", "UPDATE visit SET note = repeat('x', 10000) WHERE id = 10")
+    assert invalid(db) == [f"{toast}_index_ccnew"]
+    work = Bench(pg.dsn("claims")).run(wasted_bytes=2**30)
+    assert work.troubles == [] and invalid(db) == []
+
+
+@pytest.mark.parametrize("pg", [NEWEST], indirect=True, ids=str)
+def test_bloat_that_nobody_knows(pg: PostgresServer, db: psycopg.Connection[Any]):
+    """Without pgstattuple an index of repeated keys is `unknown`, with the cure; one of unique keys is estimated."""
+    db.execute("DROP EXTENSION pgstattuple")
+    db.execute("CREATE INDEX visit_note ON visit (note)")
+    db.execute("INSERT INTO visit SELECT g, g, 'n' FROM generate_series(40000, 70000) AS g")
+    db.execute("DELETE FROM visit WHERE id >= 40000 AND id % 10 <> 0")
+    db.execute("VACUUM ANALYZE visit")
+    work = Bench(pg.dsn("claims")).run()
+    assert "CREATE EXTENSION pgstattuple" in work.finding("unmeasured").hint
+    assert {key[1] for key in work.actions} == {"public.visit_at", "public.visit_pkey"}
+    assert work.action("reindex", "public.visit_at").evidence["bloat_measured"] == "estimated"
+
+
 @pytest.mark.parametrize("pg", [NEWEST], indirect=True, ids=str)
 def test_large_indexes_wait_for_approval(pg: PostgresServer, db: psycopg.Connection[Any]):
     """Proposed with what it takes and stops, and not done; approved, only that is done."""

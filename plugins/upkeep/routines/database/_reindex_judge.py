@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from upkeep.core.job import Failed
 from upkeep.core.model import Action, Finding, Judgement, Measurement, Outcome, OutcomeStatus, Severity
 from upkeep.routines.database._reindex_choice import choose, mark
 from upkeep.routines.database._reindex_seen import ReindexJob, Seen, indexes, is_bloated, look
 from upkeep.routines.database._reindex_settings import Settings
+from upkeep.routines.database._text import byte_size
 
 _UNSEEN = {
     "bloat_indexes": "the bloat of indexes",
     "bloat_measured_indexes": "the bloat of indexes, by measuring",
     "reindex_collations": "whether collations have changed under indexes",
+}
+_CURES = {
+    "privilege": "GRANT pg_monitor, pg_stat_scan_tables TO the role of `maintenance_conn_id`",
+    "timeout": "lower `measure_each_bytes` or raise `measure_seconds` of database.reindex",
+    "locked": "somebody changes tables: the next run asks again",
 }
 
 
@@ -27,7 +32,7 @@ def judge(seen: Seen, settings: Settings) -> Judgement:
             Measurement(name="indexes.bloated", value=len(bloated), unit="indexes"),
             Measurement(name="indexes.wasted", value=wasted, unit="bytes"),
         ),
-        findings=(*findings, *_collations(seen), *_undetermined(seen)),
+        findings=(*findings, *_collations(seen), *_unmeasured(seen), *_undetermined(seen)),
     )
 
 
@@ -102,17 +107,29 @@ def _collations(seen: Seen) -> Iterator[Finding]:
         )
 
 
+def _unmeasured(seen: Seen) -> Iterator[Finding]:
+    """Yield one finding for all indexes of whose bloat nothing can be said."""
+    unknown = sorted((b for b in seen.bloat.values() if b.how == "unknown"), key=lambda b: (-b.size_bytes, b.name))
+    if not unknown:
+        return
+    some = ", ".join(f"{b.name} ({byte_size(b.size_bytes)}: {b.why})" for b in unknown[:3])
+    yield Finding(
+        check="unmeasured",
+        subject="",
+        severity=Severity.UNKNOWN,
+        message=f"whether {len(unknown)} indexes of {byte_size(sum(b.size_bytes for b in unknown))} are bloated is"
+        f" unknown, and they are not rebuilt: {some}",
+        hint=seen.tool.cure or "raise `measure_each_bytes` or `measure_seconds` of database.reindex",
+    )
+
+
 def _undetermined(seen: Seen) -> Iterator[Finding]:
     for statement, failed in seen.failed.items():
         if statement in _UNSEEN:
-            yield _unknown(statement, f"{seen.place}: could not be determined: {_UNSEEN[statement]}: ", failed)
-
-
-def _unknown(statement: str, what: str, failed: Failed) -> Finding:
-    return Finding(
-        check="privilege" if failed.reason == "privilege" else "unseen",
-        subject=statement,
-        severity=Severity.UNKNOWN,
-        message=f"{what}{failed.message}",
-        hint="GRANT pg_stat_scan_tables TO the role" if failed.reason == "privilege" else "read the server's log",
-    )
+            yield Finding(
+                check="unseen",
+                subject=statement,
+                severity=Severity.UNKNOWN,
+                message=f"{seen.place}: could not be determined: {_UNSEEN[statement]}: {failed.message}",
+                hint=_CURES.get(failed.reason, "read the server's log"),
+            )
