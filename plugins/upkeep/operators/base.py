@@ -40,7 +40,8 @@ class RoutineOperator(BaseOperator):
 
     routine: ClassVar[str]
     ui_color = "#e8f1f8"
-    template_fields: Sequence[str] = ()
+    # So that Airflow fills in what a mapped task group hands to its tasks.
+    template_fields: Sequence[str] = ("target",)
     _working = False
     _approved: frozenset[tuple[str, str]] | None = None
     """Name and subject of the only actions to do; None in a run that nobody was asked about."""
@@ -54,6 +55,7 @@ class RoutineOperator(BaseOperator):
         **kwargs: Any,
     ) -> None:
         kwargs.setdefault("retry_policy", RETRY_POLICY)
+        kwargs.setdefault("map_index_template", "{{ task.target_id }}")
         super().__init__(**kwargs)
         self.target = target
         self.settings = settings or {}
@@ -71,6 +73,13 @@ class RoutineOperator(BaseOperator):
         """The id of the target, such as `claims/db`."""
         target = self.target
         return str(target["id"]) if isinstance(target, dict) else str(target)
+
+    def render_template(self, content: Any, context: Context, *more: Any, **named: Any) -> Any:
+        """Fill in a target that comes from a mapped task group; what stands in it is data and never a template."""
+        if content is self.target:
+            resolve = getattr(content, "resolve", None)
+            return resolve(context) if resolve else content
+        return super().render_template(content, context, *more, **named)
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Run the routine; the return value is a summary, the evidence goes to the ledger."""
