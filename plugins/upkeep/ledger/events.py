@@ -58,13 +58,15 @@ class RunOpened(_Event):
 
 
 class Expected(_Event):
-    """What the run must produce a result for; `skip` holds the reason where a system file excludes it."""
+    """What the run must produce a result for; `skip` holds the reason where a system file excludes it, `task` the only
+    task whose result counts where not any will do."""
 
     class Item(Model):
         routine: str
         target: str
         system: str
         skip: str = ""
+        task: str = ""
 
     kind: Literal["expected"] = "expected"
     run: RunKey

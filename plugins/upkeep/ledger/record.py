@@ -79,14 +79,21 @@ class RunRecord(Model):
 
         What waits for its maintenance window has no result yet either; see `waiting`.
         """
-        opened = {(r.key.routine, r.key.target) for r in self.routines}
-        ended = opened - {(r.key.routine, r.key.target) for r in self.routines if r.state in UNFINISHED}
-        return tuple(i for i in self.expected if not i.skip and (i.routine, i.target) not in ended)
+        tries: dict[tuple[str, str], list[RoutineRecord]] = {}
+        for routine in self.routines:
+            tries.setdefault((routine.key.routine, routine.key.target), []).append(routine)
+        return tuple(i for i in self.expected if not i.skip and not _has_ended(i, tries.get((i.routine, i.target), ())))
 
     @property
     def waiting(self) -> tuple[RoutineRecord, ...]:
         """What waits for its maintenance window; in a run that has ended, what was ended while it waited."""
         return tuple(routine for routine in self.routines if routine.state == "waiting")
+
+
+def _has_ended(item: ev.Expected.Item, tries: Iterable[RoutineRecord]) -> bool:
+    """Whether all tasks that worked on it, at least one, have come to an end."""
+    states = [routine.state for routine in tries if item.task in ("", routine.key.task)]
+    return bool(states) and not any(state in UNFINISHED for state in states)
 
 
 class _Try:

@@ -6,6 +6,8 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.standard.operators.hitl import ApprovalOperator  # noqa: TID253 # only the approval DAG does
+from airflow.sdk import Param
+from airflow.sdk.definitions.param import ParamsDict
 
 from upkeep.operators.base import RoutineOperator
 from upkeep.operators.policy import RETRY_POLICY
@@ -14,12 +16,15 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from upkeep.core.model import Action
-    from upkeep.ledger.events import RunKey
+    from upkeep.core.routine import Routine
+    from upkeep.ledger.events import RoutineKey, RunKey
     from upkeep.ledger.store import Ledger
     from upkeep.operators.lifecycle import Lifecycle
     from upkeep.operators.run import Run
+    from upkeep.operators.window import Pass, Wait
 
 REQUEST, ASK, DO = "request", "ask", "do"
+ONLY = "only"
 # Shorter than a week: what is proposed again by the next weekly run is asked again by it.
 ANSWER_WITHIN = timedelta(days=6)
 
@@ -36,8 +41,17 @@ class _ChosenRoutineOperator(RoutineOperator):
 
         run = super()._begin(context)
         self.target, name = params.one_name(run.params, "target"), params.one_name(run.params, "routine")
-        self._chosen = _routines()[name]
+        paths = _routines()
+        params.check_names("routine", [name], paths)
+        self._chosen = paths[name]
         return run
+
+    def _why_not(self, run: Run, routine: Routine) -> str:
+        from upkeep.systems.load import load_system
+
+        system = load_system(self.target_id.split("/", 1)[0])
+        self.target = {"id": self.target_id, "skip": system.target(self.target_id).skip}
+        return super()._why_not(run, routine)
 
     @property
     def _path(self) -> str:
@@ -51,6 +65,7 @@ class RequestOperator(_ChosenRoutineOperator):
     """
 
     ui_color = "#f6f0e2"
+    _planned: tuple[Action, ...] = ()
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Return subject, body and actions of the request."""
@@ -65,10 +80,11 @@ class RequestOperator(_ChosenRoutineOperator):
         if given := run.params.get("actions"):
             actions = tuple(Action.model_validate(one) for one in given)
         else:
-            super().execute(context)
-            actions = self._planned
+            actions = self._look(context)
             if not actions:
-                raise AirflowSkipException(f"{self.target}: nothing that needs an approval")
+                with wiring.open_ledger() as ledger:
+                    ledger.write(_expected(run, REQUEST))
+                raise AirflowSkipException(f"{self.target_id}: nothing that needs an approval")
             with wiring.open_ledger() as ledger:
                 ledger.write(_asked(run.key, run.params, actions))
         return _question(run.params, actions, self.window_wait)
@@ -76,6 +92,16 @@ class RequestOperator(_ChosenRoutineOperator):
     def _begin(self, context: Context) -> Run:
         run = super()._begin(context)
         return run.model_copy(update={"params": run.params | {"dry_run": True}})
+
+    def _look(self, context: Context) -> tuple[Action, ...]:
+        """Let the routine plan; return what needs a person, which is nothing where the system file excludes it."""
+        from airflow.sdk.exceptions import AirflowSkipException
+
+        try:
+            super().execute(context)
+        except AirflowSkipException as skipped:
+            self.log.info("%s", skipped)
+        return self._planned
 
     def _done(self, work: Lifecycle) -> dict[str, Any]:
         summary = super()._done(work)
@@ -87,10 +113,10 @@ class RequestOperator(_ChosenRoutineOperator):
 
         :raises ConfigurationError: target and routine do not go together.
         """
-        from upkeep.ledger.events import Expected, RunOpened
+        from upkeep.ledger.events import RunOpened
         from upkeep.operators import params, wiring
 
-        item = Expected.Item(routine=run.params["routine"], target=self.target_id, system=_check(run.params))
+        _check(run.params)
         ledger.write(
             RunOpened(
                 at=wiring.now(),
@@ -101,7 +127,7 @@ class RequestOperator(_ChosenRoutineOperator):
                 window_end=None,
                 params=params.without_secrets({**run.params, "dry_run": False}),
             ),
-            Expected(at=wiring.now(), run=run.key, items=(item,)),
+            _expected(run, DO),
         )
 
 
@@ -121,6 +147,14 @@ class AskPersonOperator(ApprovalOperator):
         kwargs.setdefault("defaults", self.REJECT)
         kwargs.setdefault("retry_policy", RETRY_POLICY)
         super().__init__(**kwargs)
+        # Not an argument: Airflow has put the DAG's own params there.
+        self.params = ParamsDict({ONLY: _only_field([])})
+
+    def execute(self, context: Context) -> Any:
+        """Ask, with the changes to choose from."""
+        asked = context["ti"].xcom_pull(task_ids=REQUEST)["actions"]
+        self.params = ParamsDict({ONLY: _only_field([_label(action) for action in asked])})
+        return super().execute(context)
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
         """Record the answer and let the work begin, or not."""
@@ -140,6 +174,7 @@ class AskPersonOperator(ApprovalOperator):
         target, name = run.params["target"], run.params["routine"]
         yes = event["chosen_options"] == [self.APPROVE]
         asked = context["ti"].xcom_pull(task_ids=REQUEST)["actions"]
+        actions = _chosen(asked, event) if yes else asked
         decided = ApprovalDecided(
             at=_moment(event.get("responded_at")) or wiring.now(),
             run=run.key,
@@ -149,7 +184,7 @@ class AskPersonOperator(ApprovalOperator):
             decision="approved" if yes else "rejected" if user else "expired",
             by=str(user.get("name") or user.get("id") or ""),
             by_id=str(user.get("id") or ""),
-            actions=tuple(Action.model_validate(one) for one in asked),
+            actions=tuple(Action.model_validate(one) for one in actions),
         )
         with wiring.open_ledger() as ledger:
             ledger.write(decided)
@@ -170,22 +205,53 @@ class ApprovedChangesOperator(_ChosenRoutineOperator):
 
     ui_color = "#f6e4e0"
 
+    _answer: Any = None
+    _asked: Any = None
+
     def _begin(self, context: Context) -> Run:
-        """Read what was approved.
+        run, ti = super()._begin(context), context["ti"]
+        self._answer, self._asked = ti.xcom_pull(task_ids=ASK), ti.xcom_pull(task_ids=REQUEST)
+        return run
+
+    def _prepare(
+        self, run: Run, routine: Routine, key: RoutineKey, ledger: Ledger, since: datetime
+    ) -> Lifecycle | Wait | Pass:
+        """Prepare what was approved, and nothing else.
 
         :raises UnsafeError: nobody has approved anything: the task that asks was marked as done by hand.
         """
         from upkeep.core.errors import UnsafeError
 
-        run, ti = super()._begin(context), context["ti"]
-        answer, asked = ti.xcom_pull(task_ids=ASK), ti.xcom_pull(task_ids=REQUEST)
-        if not answer or answer.get("chosen_options") != [ApprovalOperator.APPROVE] or not asked:
+        if not self._asked or not self._answer or self._answer.get("chosen_options") != [ApprovalOperator.APPROVE]:
             raise UnsafeError(
                 f"{self.target}: nobody has approved this; the task {ASK!r} has no answer",
                 f"clear the task {ASK!r} and answer it under Required Actions",
             )
-        self._approved = frozenset((action["name"], action["subject"]) for action in asked["actions"])
-        return run
+        chosen = _chosen(self._asked["actions"], self._answer)
+        self._approved = frozenset((action["name"], action["subject"]) for action in chosen)
+        return super()._prepare(run, routine, key, ledger, since)
+
+
+def _only_field(labels: list[str]) -> Param:
+    """Return the field of the question's form in which a person may agree to some of the changes only."""
+    return Param(
+        [],
+        type=["null", "array"],
+        items={"type": "string"},
+        examples=labels,
+        title="Only these changes",
+        description="Approve these and leave the others; empty: all of them.",
+    )
+
+
+def _label(action: dict[str, Any]) -> str:
+    return f"{action['name']} {action['subject']}"
+
+
+def _chosen(asked: list[dict[str, Any]], answer: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the actions that an approval means."""
+    only = (answer.get("params_input") or {}).get(ONLY)
+    return [action for action in asked if not only or _label(action) in only]
 
 
 def _routines() -> dict[str, str]:
@@ -195,8 +261,8 @@ def _routines() -> dict[str, str]:
     return {routine_name(path): path for path in discover_paths()}
 
 
-def _check(given: dict[str, Any]) -> str:
-    """Return the system of the target that the params name.
+def _check(given: dict[str, Any]) -> None:
+    """Refuse what cannot be done.
 
     :raises ConfigurationError: there is no such target or routine, or they do not go together.
     """
@@ -215,7 +281,17 @@ def _check(given: dict[str, Any]) -> str:
             f"params of this run: {routine.name} works on {', '.join(routine.targets)}; {given['target']} is {kind}",
             "correct the params and trigger again",
         )
-    return system.name
+
+
+def _expected(run: Run, task: str) -> Any:
+    """Return the event that says which task must come to a result; with nothing to ask, that is the one that looked."""
+    from upkeep.ledger.events import Expected
+    from upkeep.operators import wiring
+
+    target = run.params["target"]
+    system = target.split("/", 1)[0]
+    item = Expected.Item(routine=run.params["routine"], target=target, system=system, task=task)
+    return Expected(at=wiring.now(), run=run.key, items=(item,))
 
 
 def _asked(run: RunKey, given: dict[str, Any], actions: tuple[Action, ...]) -> Any:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from upkeep.core.model import Finding, Severity
 from upkeep.ledger.events import ApprovalDecided, Escalated, Expected
-from upkeep.ledger.record import RoutineRecord, RunRecord
+from upkeep.ledger.record import UNFINISHED, RoutineRecord, RunRecord
 from upkeep.report import human
 from upkeep.report.extras import Extras
 
@@ -37,7 +37,6 @@ def items(record: RunRecord, extras: Extras) -> tuple[Item, ...]:
         *_of_run(record, extras),
         *(_missing(item, record) for item in record.missing),
         *(item for routine in record.routines for item in _of_routine(routine, extras)),
-        *(item for routine in record.routines for item in _proposed(routine)),
         *(_unanswered(decided) for decided in record.decided if decided.decision == "expired"),
         *(item for escalation in record.escalations for item in _untold(escalation)),
     ]
@@ -79,7 +78,8 @@ def _of_run(record: RunRecord, extras: Extras) -> Iterator[Item]:
 
 def _missing(item: Expected.Item, record: RunRecord) -> Item:
     key = (item.routine, item.target)
-    last = next((r for r in record.routines if (r.key.routine, r.key.target) == key), None)
+    tries = [r for r in record.routines if (r.key.routine, r.key.target) == key and item.task in ("", r.key.task)]
+    last = next((r for r in tries if r.state in UNFINISHED), None)
     told = f"try {last.key.try_number} began and never ended" if last else "it never began"
     hint = "its worker may have died: read the task's log, then clear the task so that it runs again"
     if last and last.state == "waiting":
@@ -110,15 +110,6 @@ def _of_routine(routine: RoutineRecord, extras: Extras) -> Iterator[Item]:
             named = f"{action.action.name} {action.action.subject}"
             message = f"action {named} was begun; what became of it is unknown"
             yield _said(routine, Severity.UNKNOWN, message, action.action.undo)
-
-
-def _proposed(routine: RoutineRecord) -> Iterator[Item]:
-    """Say that something waits for a person; it is no trouble, so the headline says it and no alarm is raised."""
-    if waiting := [action.action for action in routine.actions if action.status == "proposed"]:
-        named = ", ".join(f"{action.name} {action.subject}" for action in waiting[:3])
-        more = f" and {len(waiting) - 3} more" if len(waiting) > 3 else ""
-        message = f"{human.plural(len(waiting), 'change')} proposed, not done without approval: {named}{more}"
-        yield _said(routine, Severity.INFO, message, "approve or reject it in Airflow under Required Actions")
 
 
 def _unanswered(decided: ApprovalDecided) -> Item:

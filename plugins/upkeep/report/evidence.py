@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
@@ -33,6 +33,8 @@ _NAMES = {
     "seconds": "took",
     "bytes": "bytes read",
 }
+# What the heading and the first lines of a proof say.
+_TOLD = ("id", "ok", "size_bytes", "source_bytes", "started")
 _IDENTIFIERS = ("system_identifier", "server_version")
 
 
@@ -99,13 +101,13 @@ def as_json(value: Any) -> str:
 def _proofs(evidence: Mapping[str, Any], zone: ZoneInfo) -> Iterator[Proof]:
     backup, verification = evidence.get("backup"), evidence.get("verification")
     if isinstance(backup, Mapping):
-        known = (*_sizes(backup), *facts(backup, zone))
+        known = (*_sizes(backup), *facts(backup, zone, _TOLD))
         yield Proof(f"Backup {backup.get('id', '')}", Severity.OK, known)
     if isinstance(verification, Mapping):
         whole = verification.get("ok") is True
         said = "read back and found whole" if whole else "read back and NOT whole"
         heading = f"Verification of {verification.get('id', 'a backup')}: {said}"
-        yield Proof(heading, Severity.OK if whole else Severity.CRITICAL, tuple(facts(verification, zone)))
+        yield Proof(heading, Severity.OK if whole else Severity.CRITICAL, tuple(facts(verification, zone, _TOLD)))
 
 
 def _sizes(backup: Mapping[str, Any]) -> Iterator[Fact]:
@@ -126,10 +128,10 @@ def _sizes(backup: Mapping[str, Any]) -> Iterator[Fact]:
         yield Fact("rate", human.Shown(f"{rate.text}/s", f"{rate.exact} of the source a second"))
 
 
-def facts(evidence: Mapping[str, Any], zone: ZoneInfo) -> Iterator[Fact]:
-    """Say everything else, by what the keys tell of their unit; a check that could not be made is said too."""
+def facts(evidence: Mapping[str, Any], zone: ZoneInfo, told: Container[str] = ()) -> Iterator[Fact]:
+    """Say everything that is not told elsewhere, by what the keys tell of their unit."""
     for key, value in evidence.items():
-        if key not in ("id", "ok", "size_bytes", "source_bytes", "started") and value not in (None, "", [], {}):
+        if key not in told and value not in (None, "", [], {}):
             yield _fact(str(key), value, zone)
 
 

@@ -33,9 +33,14 @@ def escape(value: Any) -> str:
     >>> escape("a*b* <script> [x](http://y) snake_case _it_")
     'a\\\\*b\\\\* &lt;script&gt; \\\\[x\\\\](http:&#47;&#47;y) snake_case \\\\_it\\\\_'
     """
-    text = _MARKUP.sub(lambda m: _ENTITIES.get(m[0]) or re.sub("(.)", r"\\\1", m[0]), human.one_line(value))
+    text = inline(value)
     # At the beginning of an entry these would begin a list of their own.
     return re.sub(r"^(\d{1,9}(?=[.)])|)([-+=.)])", r"\1\\\2", text)
+
+
+def inline(value: Any) -> str:
+    """Return foreign text escaped for the middle of a line."""
+    return _MARKUP.sub(lambda m: _ENTITIES.get(m[0]) or re.sub("(.)", r"\\\1", m[0]), human.one_line(value))
 
 
 def code(value: Any) -> str:

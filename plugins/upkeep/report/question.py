@@ -11,7 +11,9 @@ from upkeep.core.routine import Routine
 from upkeep.core.system import System
 from upkeep.report import human
 from upkeep.report.evidence import facts
-from upkeep.report.markdown import code, escape
+from upkeep.report.markdown import code, inline
+
+_CODE = ("command", "ddl", "sql", "statement")
 
 
 @dataclass(frozen=True)
@@ -40,14 +42,17 @@ class Question:
         return "\n".join([*self._head(), *(line for n, a in enumerate(self.actions, 1) for line in self._action(n, a))])
 
     def _head(self) -> Iterator[str]:
-        by = f", by {escape(self.proposed_by)}" if self.proposed_by else ""
+        by = f". Proposed by {code(self.proposed_by)}" if self.proposed_by else ""
         changes = human.plural(len(self.actions), "change")
         yield (
-            f"**{escape(self.routine.title)}** on {code(self.target)} ({escape(self.system.title)}) proposes"
+            f"**{inline(self.routine.title)}** on {code(self.target)} ({inline(self.system.title)}) proposes"
             f" {changes} that a person must agree to{by}."
         )
         yield ""
-        yield f"- **Approve**: exactly these are done, once, and only what is still needed then{self._when()}."
+        yield (
+            "- **Approve**: exactly these, or those that you choose below, are done, once, and only what is still"
+            f" needed then{self._when()}."
+        )
         yield "- **Reject**: nothing is done; the next run that finds them needed proposes them again."
         yield f"- No answer by {human.moment(self.answer_by, self.system.zone).text} counts as a rejection."
         yield ""
@@ -57,17 +62,17 @@ class Question:
             return ", at once"
         opens = self.system.maintenance_window.opens(self.now, self.system.zone)
         if opens <= self.now:
-            return f", in the maintenance window of {escape(self.system.name)}, which is open now"
+            return f", in the maintenance window of {inline(self.system.name)}, which is open now"
         at = human.moment(opens, self.system.zone).text
-        return f", in the maintenance window of {escape(self.system.name)}, which opens {at}"
+        return f", in the maintenance window of {inline(self.system.name)}, which opens {at}"
 
     def _action(self, number: int, action: Action) -> Iterator[str]:
-        yield f"**{number}. {escape(human.label(action.name))}** {code(action.subject)}"
+        yield f"**{number}. {inline(human.label(action.name))}** {code(action.subject)}"
         yield ""
-        yield f"- **Why**: {escape(action.reason) or 'no reason was given'}"
-        yield f"- **Why a person**: {escape(action.approval)}"
-        yield f"- **Undo**: {escape(action.undo) or 'none'}"
+        yield f"- **Why**: {inline(action.reason) or 'no reason was given'}"
+        yield f"- **Why a person**: {inline(action.approval)}"
+        yield f"- **Undo**: {inline(action.undo) or 'none'}"
         for fact in facts(action.details, self.system.zone):
-            shown = code(fact.shown.text) if fact.code else escape(fact.shown.text)
-            yield f"- **{escape(fact.label)}**: {shown}"
+            shown = code(fact.shown.text) if fact.code or fact.label in _CODE else inline(fact.shown.text)
+            yield f"- **{inline(fact.label[:1].upper() + fact.label[1:])}**: {shown}"
         yield ""
