@@ -257,6 +257,20 @@ def test_a_large_log_is_emptied(tmp_path: Path):
         assert care.run(wal_bytes=100_000, copies=0).did == {}
 
 
+def test_a_file_that_only_the_log_has_made_smaller(tmp_path: Path):
+    """Somebody's VACUUM, killed or not, has reached the log only: emptying it makes the file small."""
+    care = Care(make(tmp_path / "a.db", mode="wal"), tmp_path / "keep")
+    thin(care.path)
+    size = care.path.stat().st_size
+    with opened(care.path) as application:
+        application.execute("PRAGMA wal_autocheckpoint = 0")
+        application.execute("VACUUM")
+        assert care.path.stat().st_size == size
+        assert care.run(copies=0, analyze_rows=10**6).did == {"checkpoint": "done"}
+        assert care.path.stat().st_size < size / 2
+        assert care.run(copies=0, analyze_rows=10**6).did == {}
+
+
 def test_incremental_auto_vacuum(tmp_path: Path):
     """Where the file can give pages back by itself, they are asked for, and no room is needed."""
     care = Care(make(tmp_path / "a.db", auto_vacuum="incremental"), tmp_path / "keep")

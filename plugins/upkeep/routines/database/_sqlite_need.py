@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from upkeep.core.job import Disk, Failed
 from upkeep.core.model import Action, Plan
-from upkeep.core.sqlite import SqliteTable
+from upkeep.core.sqlite import SqlitePlace, SqliteTable
 from upkeep.routines.database._sqlite_seen import Seen
 from upkeep.routines.database._sqlite_settings import Settings
 from upkeep.routines.database._text import byte_size
@@ -90,8 +90,13 @@ def _wanted(seen: Seen, settings: Settings, stale: tuple[str, ...]) -> Iterator[
         yield "analyze"
     if seen.free_percent >= settings.vacuum_percent and seen.free_bytes >= settings.vacuum_bytes:
         yield "release" if seen.facts["auto_vacuum"] == _INCREMENTAL else "vacuum"
-    if place and place.wal_bytes >= settings.wal_bytes and seen.facts.get("journal_mode") == "wal":
+    if place and seen.facts.get("journal_mode") == "wal" and _log_matters(seen, place, settings):
         yield "checkpoint"
+
+
+def _log_matters(seen: Seen, place: SqlitePlace, settings: Settings) -> bool:
+    """Tell whether the log is large, or holds what makes the file smaller than it is."""
+    return place.wal_bytes >= settings.wal_bytes or place.file_bytes > seen.size > 0
 
 
 def _stale(seen: Seen, settings: Settings) -> tuple[str, ...]:
@@ -134,7 +139,7 @@ def _action(name: str, seen: Seen, needed: Need, settings: Settings, *, subject:
         ),
         "vacuum": (free, "put the copy of this run in the place of the file while no program has it open"),
         "release": (f"{free}; auto_vacuum is incremental", ""),
-        "checkpoint": (f"the write-ahead log takes {byte_size(seen.place.wal_bytes if seen.place else 0)}", ""),
+        "checkpoint": (_log(seen), ""),
     }[name]
     return Action(
         name=name,
@@ -144,6 +149,12 @@ def _action(name: str, seen: Seen, needed: Need, settings: Settings, *, subject:
         approval=_approval(seen) if name == "vacuum" else "",
         details=_details(name, seen, needed, settings),
     )
+
+
+def _log(seen: Seen) -> str:
+    wal, file = (seen.place.wal_bytes, seen.place.file_bytes) if seen.place else (0, 0)
+    size = f"; it holds what makes the file {byte_size(seen.size)} instead of {byte_size(file)}"
+    return f"the write-ahead log takes {byte_size(wal)}" + (size if file > seen.size else "")
 
 
 def _details(name: str, seen: Seen, needed: Need, settings: Settings) -> dict[str, object]:
