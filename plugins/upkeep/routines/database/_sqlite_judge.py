@@ -91,9 +91,8 @@ def _spoilt(seen: Seen) -> Iterator[Finding]:
 def _integrity(seen: Seen) -> Iterator[Finding]:
     if isinstance(seen.check, NotDone):
         yield _failed(seen.path, "integrity", "PRAGMA integrity_check", seen.check)
-    elif seen.damaged and not isinstance(seen.tables, NotDone):
-        said = "; ".join(str(row["message"]) for row in seen.check)[:500]
-        yield damaged(f"{seen.path} is damaged: {said}")
+    elif seen.complaints:
+        yield damaged(f"{seen.path} is damaged: {'; '.join(seen.complaints)[:500]}")
 
 
 def damaged(message: str) -> Finding:

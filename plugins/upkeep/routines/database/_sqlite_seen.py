@@ -35,11 +35,16 @@ class Seen:
     disks: Mapping[str, Disk | Failed] = field(default_factory=dict)
 
     @property
+    def complaints(self) -> list[str]:
+        """What integrity_check says is wrong."""
+        said = [str(row["message"]) for row in self.check] if isinstance(self.check, list) else []
+        return [] if said == ["ok"] else said
+
+    @property
     def damaged(self) -> bool:
         """Whether the database itself says that it is damaged."""
         answers = (self.check, self.orphans, self.tables)
-        said = isinstance(self.check, list) and [row["message"] for row in self.check] not in ([], ["ok"])
-        return said or any(isinstance(a, NotDone) and a.reason == "damaged" for a in answers)
+        return bool(self.complaints) or any(isinstance(a, NotDone) and a.reason == "damaged" for a in answers)
 
     @property
     def free_bytes(self) -> int:
