@@ -115,6 +115,7 @@ def open_session[S: Session](
     connect_timeout: float = 5.0,
     read_only: bool = True,
     settings: Mapping[str, str] | None = None,
+    line: Mapping[str, str] | None = None,
     kind: type[S] = Session,  # type: ignore[assignment]
 ) -> Iterator[S]:
     """Connect and give a session, closed at the end. Times are in seconds; 0 switches a time-out off.
@@ -122,11 +123,12 @@ def open_session[S: Session](
     :param database: the database to connect to when it is not the one `conninfo` names.
     :param application_name: how DBAs see us in pg_stat_activity (63 bytes).
     :param settings: further server settings for this session.
+    :param line: further parameters of libpq, such as `keepalives_idle`.
     :param kind: the class of session to give.
     :raises ConfigurationError: the server is there and does not want us: wrong password, no such database or role.
     :raises TransientError: the server cannot be reached, starts up, or has no free connection.
     """
-    parts = _parts(conninfo) | ({"dbname": database} if database is not None else {})
+    parts = _parts(conninfo) | dict(line or {}) | ({"dbname": database} if database is not None else {})
     pinned = _PINNED | {
         "default_transaction_read_only": "on" if read_only else "off",
         "statement_timeout": str(round(statement_timeout * 1000)),

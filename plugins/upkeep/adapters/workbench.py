@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 # https://www.postgresql.org/docs/current/runtime-config-connection.html#GUC-CLIENT-CONNECTION-CHECK-INTERVAL
 _CHECK_CLIENT = "set client_connection_check_interval = '5s'"
 # Nor must a worker wait for ever for a server that is gone: while a command runs, nothing is heard of it for hours.
-_KEEPALIVE = " keepalives=1 keepalives_idle=60 keepalives_interval=15 keepalives_count=4"
+_KEEPALIVE = {"keepalives": "1", "keepalives_idle": "60", "keepalives_interval": "15", "keepalives_count": "4"}
 
 
 class Workbench(Session):
@@ -89,7 +89,7 @@ def open_workbench(
     :raises TransientError: the server cannot be reached, starts up, or has no free connection.
     """
     with open_session(
-        conninfo + _KEEPALIVE,
+        conninfo,
         database=database,
         application_name=application_name,
         statement_timeout=statement_timeout,
@@ -97,6 +97,7 @@ def open_workbench(
         connect_timeout=connect_timeout,
         read_only=False,
         settings={"idle_session_timeout": "0"} | dict(settings or {}),
+        line=_KEEPALIVE,
         kind=Workbench,
     ) as bench:
         import psycopg
