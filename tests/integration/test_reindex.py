@@ -12,8 +12,9 @@ from psycopg import sql
 
 from lab.postgres import PostgresServer
 from tests.integration.database_bench import MAJORS, begin, server, until
-from tests.integration.reindex_bench import Bench, bloated, invalid, size
+from tests.integration.reindex_bench import ROUTINE, Bench, bloated, invalid, size
 from upkeep.core.model import Severity
+from upkeep.core.routine import Routine
 
 NEWEST = MAJORS[-1]
 
@@ -45,6 +46,8 @@ def test_bloated_indexes_are_rebuilt_once(pg: PostgresServer, db: psycopg.Connec
     assert invalid(db) == []
     again = bench.run()
     assert again.actions == {} and again.findings == []
+    routine = Routine.load(ROUTINE)
+    assert routine.observe(bench.job(routine, {})).round_trips <= 3
 
 
 def test_a_dry_run_only_says_what_it_would_do(pg: PostgresServer, db: psycopg.Connection[Any]):

@@ -15,8 +15,9 @@ import pytest
 from lab.postgres import PostgresServer
 from tests.integration.database_bench import MAJORS, until
 from tests.integration.database_bench import server as shared
-from tests.integration.reindex_bench import Bench, bloated, invalid, size
-from upkeep.core.model import Severity
+from tests.integration.reindex_bench import ROUTINE, Bench, bloated, invalid, size
+from upkeep.core.model import Ended, Severity
+from upkeep.core.routine import Routine
 
 WAITING = (
     "SELECT 1 FROM pg_stat_activity WHERE application_name = 'upkeep database.reindex' AND wait_event_type = 'Lock'"
@@ -202,11 +203,37 @@ def test_a_rebuild_gives_way(pg: PostgresServer, db: psycopg.Connection[Any], de
 
 
 def test_a_lock_on_the_table_is_not_waited_for(pg: PostgresServer, db: psycopg.Connection[Any]):
-    """Under an exclusive lock for the whole run the table is left alone and named; queries behind us do not wait."""
+    """Under an exclusive lock for the whole run the table is left alone and named, and so is what is invalid there."""
+    with (
+        contextlib.closing(pg.connect("claims")) as builder,
+        holding(pg, "UPDATE visit SET note = 'x' WHERE id = 10"),
+        pytest.raises(psycopg.errors.LockNotAvailable),
+    ):
+        builder.execute("SET lock_timeout = '50ms'")
+        builder.execute("REINDEX INDEX CONCURRENTLY visit_at")
+    bench = Bench(pg.dsn("claims"))
+    with holding(pg, "LOCK TABLE visit"):
+        begun = time.monotonic()
+        work = bench.run()
+        assert time.monotonic() - begun < 5
+    # Its size and bloat cannot be read either: there is nothing to begin with, and that is said.
+    assert work.actions == {} and work.finding("locked", "public.visit").severity is Severity.UNKNOWN
+    assert work.finding("locked", "public.visit_at_ccnew").severity is Severity.UNKNOWN
+    assert bench.run().troubles == [] and invalid(db) == []
+
+
+def test_a_lock_that_comes_between_is_not_waited_for(pg: PostgresServer, db: psycopg.Connection[Any]):
+    """Taken when the plan was made: the table is put off and its blocker named."""
+    bench = Bench(pg.dsn("claims"))
+    routine = Routine.load(ROUTINE)
+    job = bench.job(routine, {})
+    plan = routine.plan(job, routine.observe(job))
+    assert routine.act_all is not None and len(plan.actions) == 2
     with holding(pg, "LOCK TABLE visit") as holder:
         begun = time.monotonic()
-        work = Bench(pg.dsn("claims")).run()
+        pid = holder.info.backend_pid
+        steps = [step for batch in routine.act_all(job, plan.actions) for step in batch]
         assert time.monotonic() - begun < 5
-    # Its size and bloat cannot be read either: then there is nothing to begin with.
-    assert work.actions == {} or f"pid {holder.info.backend_pid} " in work.finding("blocked").message
-    assert invalid(db) == []
+    ended = [step.outcome for step in steps if isinstance(step, Ended)]
+    assert [o.status for o in ended] == ["skipped", "skipped"] and len(steps) == 2
+    assert f"pid {pid} " in ended[0].findings[0].message

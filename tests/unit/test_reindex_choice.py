@@ -37,8 +37,8 @@ def bloat(of: Index, ratio: float) -> Bloat:
 def seen(*indexes: Index, ratio: float = 0.75, **changed: Any) -> Seen:
     facts: dict[str, Any] = {
         "place": "p", "version": 180_000, "role": "keeper", "indexes": indexes,
-        "bloat": {i.oid: bloat(i, ratio) for i in indexes if i.valid}, "tool": Tool("public"), "collations": (),
-        "space": Space(100 * GB, 200 * GB),
+        "bloat": {i.oid: bloat(i, ratio) for i in indexes if i.valid}, "tool": Tool("public"),
+        "collations": (), "locked": (), "space": Space(100 * GB, 200 * GB),
     }  # fmt: skip
     return Seen(**(facts | changed))
 
@@ -77,6 +77,7 @@ def test_who_must_be_asked():
     assert actions(index(exclusion=True)) == [("reindex_blocking", "s.i1", True)]
     assert actions(index(valid=False)) == [("reindex", "s.i1", True), ("drop_invalid", "s.i1", True)]
     assert actions(index(valid=False, constrained=True)) == [("reindex", "s.i1", True)]
+    assert actions(index(valid=False, definition=None)) == []
     assert actions(index(valid=False, building=True)) == [] == actions(index(building=True))
 
 

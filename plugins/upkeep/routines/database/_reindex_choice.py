@@ -117,6 +117,9 @@ def _invalid(index: Index, seen: Seen, settings: Settings) -> Iterator[Choice]:
     """Drop the leftover of a rebuild; of somebody's failed build only propose what may be done."""
     if index.building:
         return
+    if index.definition is None:
+        yield Choice(index, finding=_locked(index))
+        return
     if index.is_leftover:
         reason = f"a broken concurrent rebuild of {index.base} left it; it costs every write and serves no query"
         yield _drop(index, DROP_LEFTOVER, reason, "", seen)
@@ -204,6 +207,17 @@ def _failed_build(index: Index) -> Finding:
         " use it, and writes may still pay for it",
         hint="find out who needs it; its rebuild is proposed"
         + ("" if index.constrained else f", and so is: DROP INDEX CONCURRENTLY {quoted_name(index)};"),
+    )
+
+
+def _locked(index: Index) -> Finding:
+    return Finding(
+        check="locked",
+        subject=index.name,
+        severity=Severity.UNKNOWN,
+        message=f"what the invalid index {index.name} is, and whether it may go, is unknown: its table"
+        f" {index.table_name} is locked exclusively",
+        hint="SELECT * FROM pg_locks WHERE mode = 'AccessExclusiveLock'; the next run looks again",
     )
 
 

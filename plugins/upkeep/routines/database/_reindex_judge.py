@@ -13,6 +13,7 @@ from upkeep.routines.database._text import byte_size
 _UNSEEN = {
     "bloat_indexes": "the bloat of indexes",
     "bloat_measured_indexes": "the bloat of indexes, by measuring",
+    "reindex_locked": "which tables were locked and not looked at",
     "reindex_collations": "whether collations have changed under indexes",
 }
 _CURES = {
@@ -32,7 +33,7 @@ def judge(seen: Seen, settings: Settings) -> Judgement:
             Measurement(name="indexes.bloated", value=len(bloated), unit="indexes"),
             Measurement(name="indexes.wasted", value=wasted, unit="bytes"),
         ),
-        findings=(*findings, *_collations(seen), *_unmeasured(seen), *_undetermined(seen)),
+        findings=(*findings, *_collations(seen), *_unmeasured(seen), *_locked(seen), *_undetermined(seen)),
     )
 
 
@@ -121,6 +122,18 @@ def _unmeasured(seen: Seen) -> Iterator[Finding]:
         f" unknown, and they are not rebuilt: {some}",
         hint=seen.tool.cure or "raise `measure_each_bytes` or `measure_seconds` of database.reindex",
     )
+
+
+def _locked(seen: Seen) -> Iterator[Finding]:
+    for row in seen.locked:
+        yield Finding(
+            check="locked",
+            subject=row["name"],
+            severity=Severity.UNKNOWN,
+            message=f"whether {row['indexes']} indexes of {row['name']} ({byte_size(row['bytes'])}) are bloated is"
+            " unknown: somebody holds, or waits for, an ACCESS EXCLUSIVE lock on it, and we do not queue behind that",
+            hint="SELECT * FROM pg_locks WHERE mode = 'AccessExclusiveLock'; the next run looks again",
+        )
 
 
 def _undetermined(seen: Seen) -> Iterator[Finding]:

@@ -38,7 +38,7 @@ class Index:
     bytes: int
     heap_bytes: int
     elsewhere: bool
-    definition: str
+    definition: str | None
     owner: str
     may_drop: bool
     may_rebuild: bool
@@ -71,6 +71,7 @@ class Seen:
     bloat: Mapping[int, Bloat]
     tool: _bloat.Tool
     collations: Sequence[Mapping[str, Any]]
+    locked: Sequence[Mapping[str, Any]]
     space: Space
     rates: Mapping[str, float] = field(default_factory=dict)
     rebuilt_for: Mapping[str, float] = field(default_factory=dict)
@@ -117,8 +118,7 @@ def observe(job: ReindexJob) -> Seen:
         plan = _bloat.Plan.of(first, settings)
         measured = server.batch(plan.questions()) if plan.questions() else {}
         bloat = {b.oid: b for b in plan.merge(measured) if b.kind == "index"}
-        collations = first["database/reindex_collations"]
-        changed = collations if isinstance(collations, list) else []
+        changed = _rows(first, "reindex_collations")
         wanted = [b.oid for b in bloat.values() if is_bloated(b, settings)] + [row["oid"] for row in changed]
         return Seen(
             place=server.place,
@@ -128,6 +128,7 @@ def observe(job: ReindexJob) -> Seen:
             bloat=bloat,
             tool=plan.tool,
             collations=changed,
+            locked=_rows(first, "reindex_locked"),
             space=space(job, first.get("database/reindex_space")),
             rates={subject: kept.value for subject, kept in job.tools.history.latest("reindex.rate").items()},
             rebuilt_for={subject: kept.value for subject, kept in job.tools.history.latest("index.collation").items()},
@@ -136,11 +137,17 @@ def observe(job: ReindexJob) -> Seen:
         )
 
 
+def _rows(answers: Mapping[str, list[dict[str, Any]] | Failed], name: str) -> list[dict[str, Any]]:
+    answer = answers[f"database/{name}"]
+    return answer if isinstance(answer, list) else []
+
+
 def _questions(job: ReindexJob) -> dict[str, dict[str, Any]]:
     return {
         "database/reindex_server": {},
         "database/bloat_extension": {},
         "database/bloat_indexes": {"min_bytes": job.settings.bloat_min_bytes},
+        "database/reindex_locked": {"min_bytes": job.settings.bloat_min_bytes},
         "database/reindex_collations": {"most": job.settings.most_of_a_collation},
     } | space_question(job)
 
