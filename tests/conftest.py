@@ -33,7 +33,7 @@ os.environ.update(
     ),
 )
 for name in [name for name in os.environ if name.startswith(("AIRFLOW_CONN_", "UPKEEP_", "PG"))]:
-    if name != "UPKEEP_LAB_CACHE":
+    if name != "UPKEEP_LAB_CACHE" and not name.startswith("UPKEEP_TEST_"):
         del os.environ[name]
 
 
