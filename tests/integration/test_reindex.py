@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psycopg
@@ -275,7 +276,12 @@ def test_privileges(pg: PostgresServer, db: psycopg.Connection[Any]):
 def test_time(pg: PostgresServer, db: psycopg.Connection[Any]):
     """By the ledger's rates: what would not be done in the window is not begun; what never fits is told."""
     bench = Bench(pg.dsn("claims"))
-    bench.run(dry_run=True)
+    bench.until = datetime.now(UTC) + timedelta(minutes=1)
+    short = bench.run(assumed_rate=1000)
+    assert {a.status for a in short.actions.values()} == {"skipped"} and invalid(db) == []
+    stays = short.finding("bloat", "public.visit_at")
+    assert stays.severity is Severity.WARNING and "window" in stays.message
+    bench.until = None
     late = bench.run(time_budget_minutes=1, assumed_rate=100)
     assert {f.check for f in late.troubles} == {"time"} and late.actions == {}
     assert bench.run(time_budget_minutes=1).troubles == []

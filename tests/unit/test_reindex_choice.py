@@ -10,6 +10,7 @@ from upkeep.core.job import Failed, Ran
 from upkeep.routines.database import _reindex_watch
 from upkeep.routines.database._bloat import Bloat, Tool
 from upkeep.routines.database._reindex_choice import choose, mark, need, no_room
+from upkeep.routines.database._reindex_judge import judge
 from upkeep.routines.database._reindex_outcome import in_the_way
 from upkeep.routines.database._reindex_seen import Index, Seen, Space, is_bloated
 from upkeep.routines.database._reindex_settings import Settings
@@ -81,6 +82,15 @@ def test_who_must_be_asked():
     assert actions(index(valid=False, building=True)) == [] == actions(index(building=True))
 
 
+def test_servers_whose_concurrent_builds_are_damaged():
+    """14.0 to 14.3: nothing is built there, what is left behind still goes, and it is critical."""
+    left = index(9, valid=False, stem="i1", base="s.i1")
+    assert actions(index(), left, version=140_003) == [("drop_leftover", "s.i9", False)]
+    assert [f.check for f in judge(seen(index(), version=140_003), SETTINGS).findings] == ["version"]
+    assert len(actions(index(), left, version=140_004)) == 2
+    assert judge(seen(index(), version=140_004), SETTINGS).findings == ()
+
+
 def test_space():
     """New index, sort and WAL must fit and leave what is to stay free; a number to the byte."""
     assert need(10) == 30
@@ -135,6 +145,7 @@ def test_what_was_in_the_way():
     locked, other = Failed("locked", "lock timeout", "55P03"), Failed("other", "x", "23505")
     assert in_the_way(Result(Ran(1.0), 1.0)) == "" == in_the_way(Result(other, 1.0))
     assert in_the_way(Result(locked, 1.0)) == "lock timeout"
+    assert in_the_way(Result(Failed("other", "deadlock detected", "40P01"), 1.0)) == "deadlock detected"
     assert "gave way" in in_the_way(Result(Failed("timeout", "cancelled", "57014"), 1.0, "way"))
     assert in_the_way(Result(Failed("timeout", "cancelled", "57014"), 1.0, "overrun")) == ""
 

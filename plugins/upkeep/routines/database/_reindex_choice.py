@@ -19,6 +19,10 @@ DROPS = (DROP_LEFTOVER, DROP_INVALID)
 _UNBUILT_SHARE = 3
 
 
+# Until then a concurrent build could miss rows updated meanwhile: https://www.postgresql.org/docs/release/14.4/
+_UNSAFE_SERVERS = range(140_000, 140_004)
+
+
 @dataclass(frozen=True)
 class Choice:
     """What is to become of one index: an action, or the finding that says why there is none."""
@@ -34,8 +38,15 @@ def choose(seen: Seen, settings: Settings) -> list[Choice]:
     changed = _by_index(seen.collations)
     valid = sorted((i for i in seen.indexes if i.valid), key=lambda i: (-_wasted(seen, i), i.name))
     rebuilt = [c for i in valid for c in _valid(i, changed.get(i.oid, ()), seen, settings)]
+    if is_unsafe(seen):
+        rebuilt, invalid = [], [c for c in invalid if c.action is None or c.action.name in DROPS]
     order = [DROP_LEFTOVER, REBUILD, REBUILD_BLOCKING, DROP_INVALID]
     return sorted(rebuilt + invalid, key=lambda c: order.index(c.action.name) if c.action else -1)
+
+
+def is_unsafe(seen: Seen) -> bool:
+    """Tell whether this server's concurrent builds are known to make damaged indexes."""
+    return seen.version in _UNSAFE_SERVERS
 
 
 def _valid(index: Index, collations: Sequence[Mapping[str, Any]], seen: Seen, settings: Settings) -> Iterator[Choice]:

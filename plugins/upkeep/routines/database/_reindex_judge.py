@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from upkeep.core.model import Action, Finding, Judgement, Measurement, Outcome, OutcomeStatus, Severity
-from upkeep.routines.database._reindex_choice import choose, mark
+from upkeep.routines.database._reindex_choice import choose, is_unsafe, mark
 from upkeep.routines.database._reindex_seen import ReindexJob, Seen, indexes, is_bloated, look
 from upkeep.routines.database._reindex_settings import Settings
 from upkeep.routines.database._text import byte_size
@@ -33,7 +33,14 @@ def judge(seen: Seen, settings: Settings) -> Judgement:
             Measurement(name="indexes.bloated", value=len(bloated), unit="indexes"),
             Measurement(name="indexes.wasted", value=wasted, unit="bytes"),
         ),
-        findings=(*findings, *_collations(seen), *_unmeasured(seen), *_locked(seen), *_undetermined(seen)),
+        findings=(
+            *findings,
+            *_unsafe(seen),
+            *_collations(seen),
+            *_unmeasured(seen),
+            *_locked(seen),
+            *_undetermined(seen),
+        ),
     )
 
 
@@ -105,6 +112,18 @@ def _collations(seen: Seen) -> Iterator[Finding]:
             hint=f"approve the rebuilds that are proposed, then {cure}"
             if open_
             else f"check partition bounds and constraints that compare by it, then {cure}",
+        )
+
+
+def _unsafe(seen: Seen) -> Iterator[Finding]:
+    if is_unsafe(seen):
+        yield Finding(
+            check="version",
+            subject="",
+            severity=Severity.CRITICAL,
+            message=f"{seen.place}: nothing is rebuilt: CREATE INDEX and REINDEX CONCURRENTLY of PostgreSQL 14.0 to"
+            f" 14.3 make damaged indexes (this is {seen.version // 10_000}.{seen.version % 10_000})",
+            hint="upgrade to the newest 14, then check every index with pg_amcheck --heapallindexed",
         )
 
 

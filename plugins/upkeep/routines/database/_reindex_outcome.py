@@ -19,6 +19,7 @@ _WORTH_IT = 0.98
 # https://www.postgresql.org/docs/current/errcodes-appendix.html: data_corrupted, index_corrupted
 _DAMAGE = ("XX001", "XX002")
 _DISK_FULL = "53100"
+_DEADLOCK = "40P01"
 _INTERRUPTED = (
     "interrupted", Severity.WARNING, ", it was interrupted",
     "it is done by the next run; the server's log tells who ended it",
@@ -70,7 +71,8 @@ def in_the_way(result: Result) -> str:
             return f"the lock on the table was not to be had{who}"
         case "wait":
             return f"an older transaction did not end in {span(result.seconds)}{who}"
-    return f"{result.answer.message}{who}" if result.answer.reason == "locked" else ""
+    passes = result.answer.reason == "locked" or result.answer.sqlstate == _DEADLOCK
+    return f"{result.answer.message}{who}" if passes else ""
 
 
 def outcome(action: Action, result: Result, after: After) -> Outcome:
