@@ -134,9 +134,10 @@ def _close(dag: DAG, systems: tuple[str, ...]) -> None:
     leaves = [task for task in dag.tasks if not task.downstream_task_ids]
     with TaskGroup("approvals", dag=dag):
         proposals = ProposalsOperator(task_id="propose")
-        ask = AskOperator.partial(task_id="ask", map_index_template="{{ task.request_id }}").expand(
-            request=proposals.output
-        )
+        # The rule stands here because the scheduler reads it of what is mapped, where the DAG's default would win.
+        ask = AskOperator.partial(
+            task_id="ask", map_index_template="{{ task.request_id }}", trigger_rule="all_success"
+        ).expand(request=proposals.output)
     leaves >> proposals
     _end(dag, [*leaves, ask])
     dag.params.update(_params(systems, [routine_name(path) for path in routine_paths(dag)]))

@@ -55,6 +55,40 @@ def test_report_and_verdict_come_last_and_always(dag):
     assert others <= {task.task_id for task in report.get_flat_relatives(upstream=True)}
 
 
+def test_what_needs_a_person_is_asked_before_the_report(dag):
+    """Every run hands over what it has proposed, also when something failed; requests are named in the grid."""
+    propose, ask = dag.get_task("approvals.propose"), dag.get_task("approvals.ask")
+    assert (propose.trigger_rule, ask.partial_kwargs["trigger_rule"]) == ("all_done", "all_success")
+    assert propose.downstream_task_ids == {"approvals.ask"} and "report" in ask.downstream_task_ids
+    before = {task.task_id for task in propose.get_flat_relatives(upstream=True)}
+    assert {t.task_id for t in dag.tasks} - before == {"approvals.propose", "approvals.ask", "report", "verdict"}
+
+
+def test_heavy_work_waits_no_longer_than_until_the_next_run(dag):
+    """Hours by cadence; every routine of the DAG has it as its own default."""
+    from upkeep.cadence import WINDOW_WAIT
+
+    cadence = Cadence(dag.dag_id.removeprefix("maintenance_"))
+    assert WINDOW_WAIT[cadence] <= timedelta(days=7 if cadence in (Cadence.MONTHLY, Cadence.QUARTERLY) else 1)
+    routines = [task for task in dag.tasks if getattr(getattr(task, "operator_class", task), "routine", None)]
+    assert routines
+    assert {task.unmap({"target": "claims/db"}).window_wait for task in routines} == {WINDOW_WAIT[cadence]}
+
+
+def test_the_approval_dag_asks_before_it_does():
+    """Nothing leads to the work but the answer; nobody waits in a queue where no one sees him; it is never paused."""
+    dag = load(ROOT / "dags" / "approved_changes.py")
+    assert dag.doc_md and dag.schedule is None and dag.is_paused_upon_creation is False
+    assert dag.max_active_runs >= 500
+    assert dag.get_task("do").upstream_task_ids == {"ask"} and dag.get_task("ask").upstream_task_ids == {"request"}
+    assert dag.get_task("do").trigger_rule == dag.get_task("ask").trigger_rule == "all_success"
+    # Rejecting skips what follows the question, and that must be the work alone.
+    assert dag.get_task("ask").downstream_task_ids == {"do"}
+    ask = dag.get_task("ask")
+    assert ask.defaults == [ask.REJECT] and ask.response_timeout <= timedelta(days=7)
+    assert dag.get_task("report").trigger_rule == dag.get_task("verdict").trigger_rule == "all_done"
+
+
 def test_retries_follow_the_error_classes(dag):
     """Only what may pass by itself is tried again; the verdict never is."""
     from upkeep.core.errors import ConfigurationError, TransientError

@@ -83,7 +83,6 @@ class AskOperator(BaseOperator):
     ui_color = "#f6f0e2"
 
     def __init__(self, *, request: dict[str, Any], **kwargs: Any) -> None:
-        kwargs["trigger_rule"] = TriggerRule.ALL_SUCCESS
         kwargs.setdefault("retry_policy", RETRY_POLICY)
         super().__init__(**kwargs)
         self.request = request

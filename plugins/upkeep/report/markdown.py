@@ -49,7 +49,7 @@ def code(value: Any) -> str:
     >>> code('public."a`b"')
     '``public."a`b"``'
     """
-    text = human.one_line(value)
+    text = human.one_line(value) or "(no name)"
     fence = "`" * (max((len(run) for run in re.findall("`+", text)), default=0) + 1)
     pad = " " if text.startswith("`") or text.endswith("`") else ""
     return f"{fence}{pad}{text}{pad}{fence}"
