@@ -10,7 +10,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -21,10 +21,10 @@ from upkeep.routines.database import _vacuum_outcome as outcomes
 from upkeep.routines.database._vacuum_lane import Broken, Done, Group, Lane, open_bench
 from upkeep.routines.database._vacuum_look import CareJob
 from upkeep.routines.database._vacuum_plan import STATS
-from upkeep.routines.database._vacuum_work import Work
+from upkeep.routines.database._vacuum_work import Work, works_of
 
 _GROUP_SECONDS = 0.25
-_GROUP_TABLES = 40
+_GROUP_TABLES = 50
 # A lane always has the next group at hand, and no more: what is handed out counts as begun.
 _AHEAD = 2
 # With so much of the time taken by estimates, order matters more than even lanes.
@@ -42,12 +42,11 @@ class Crew:
 
     def __init__(self, job: CareJob, actions: Sequence[Action]) -> None:
         self.job = job
-        self.works: dict[int, Work] = {}
         self._stats = next((n for n, a in enumerate(actions, 1) if a.name == STATS), None)
-        for number, action in enumerate(actions, 1):
-            if number != self._stats:
-                self.works[number] = Work.of(action)
-        self._number = {work.oid: number for number, work in self.works.items()}
+        self._parts = {n: works_of(action) for n, action in enumerate(actions, 1) if n != self._stats}
+        self.works = {work.oid: work for works in self._parts.values() for work in works}
+        self._number = {work.oid: number for number, works in self._parts.items() for work in works}
+        self._outcomes: dict[int, Outcome] = {}
         self._begun_at = time.monotonic()
         self._deadline = self._begun_at + _budget(job)
         self._results: queue.SimpleQueue[list[Done] | Broken] = queue.SimpleQueue()
@@ -57,7 +56,6 @@ class Crew:
         self._waiting = self._ordered()
         self._locked: dict[int, float] = {}
         self._begun: set[int] = set()
-        self._ended: set[int] = set()
         self._stopped = ""
         self._estimated = self._taken = _PRIOR_SECONDS
 
@@ -66,7 +64,7 @@ class Crew:
 
         :raises TransientError: the server is lost.
         """
-        ended: list[Step] = [self._pass_over(n, w.skip) for n, w in self.works.items() if w.skip]
+        ended = [*self._pass_over((oid, work.skip) for oid, work in self.works.items() if work.skip)]
         try:
             self._start()
             while True:
@@ -79,7 +77,7 @@ class Crew:
                 if not any(self._lanes.values()) and not self._to_come():
                     break
                 ended = self._wait()
-            if ended := [*self._left()]:
+            if ended := [*self._pass_over(self._left())]:
                 yield ended
             if self._stats is not None:
                 yield from self._update_stats(self._stats)
@@ -89,16 +87,16 @@ class Crew:
     # Who is next.
 
     def _ordered(self) -> list[int]:
-        """Return the numbers of the tables to do: in the plan's order, or the largest first when there is time for all.
+        """Return the tables to do: in the plan's order, or the largest first when there is time for all.
 
         Those that look at other tables' rows come after them, unless that might cost them their turn.
         """
-        numbers = [n for n, work in self.works.items() if not work.skip]
-        total = sum(self.works[n].seconds for n in numbers) / self.job.settings.parallel
+        oids = [oid for oid, work in self.works.items() if not work.skip]
+        total = sum(self.works[oid].seconds for oid in oids) / self.job.settings.parallel
         self._largest_first = total <= _AMPLE * (self._deadline - self._begun_at)
         if not self._largest_first:
-            return numbers
-        return sorted(numbers, key=lambda n: (self.works[n].last, -self.works[n].seconds))
+            return oids
+        return sorted(oids, key=lambda oid: (self.works[oid].last, -self.works[oid].seconds))
 
     def _orders(self) -> list[tuple[Lane, Group]]:
         """Return a group for every lane that has room for one, and note it as handed out."""
@@ -118,20 +116,20 @@ class Crew:
         taken: list[int] = []
         seconds = 0.0
         parents_wait = self._others_at_work()
-        for number in self._waiting:
-            work = self.works[number]
+        for oid in self._waiting:
+            work = self.works[oid]
             more = self._estimate(work)
             if seconds + more > left or (work.last and parents_wait):
                 continue
             if taken and (seconds + more > _GROUP_SECONDS or len(taken) >= _GROUP_TABLES):
                 break
-            taken.append(number)
+            taken.append(oid)
             seconds += more
         if not taken:
             return self._again(left)
         gone = set(taken)
-        self._waiting = [n for n in self._waiting if n not in gone]
-        return Group(tuple(self.works[n] for n in taken))
+        self._waiting = [oid for oid in self._waiting if oid not in gone]
+        return Group(tuple(self.works[oid] for oid in taken))
 
     def _others_at_work(self) -> bool:
         """Tell whether tables are at work, or come before, whose rows the next parent of tables would look at."""
@@ -143,19 +141,19 @@ class Crew:
         """Return a locked table to try again: when all others are through, and it had its time."""
         if any(not group.again for groups in self._lanes.values() for group in groups):
             return None
-        for number, since in self._locked.items():
+        for oid, since in self._locked.items():
             waited = time.monotonic() - since
-            if waited >= self.job.settings.again_seconds and self._estimate(self.works[number]) <= left:
-                del self._locked[number]
-                return Group((self.works[number],), again=True)
+            if waited >= self.job.settings.again_seconds and self._estimate(self.works[oid]) <= left:
+                del self._locked[oid]
+                return Group((self.works[oid],), again=True)
         return None
 
     def _to_come(self) -> bool:
         """Tell whether a locked table will be tried again in time, though not yet."""
         pause, now = self.job.settings.again_seconds, time.monotonic()
         return not self._stopped and any(
-            max(now, since + pause) + self._estimate(self.works[number]) <= self._deadline
-            for number, since in self._locked.items()
+            max(now, since + pause) + self._estimate(self.works[oid]) <= self._deadline
+            for oid, since in self._locked.items()
         )
 
     def _estimate(self, work: Work) -> float:
@@ -166,7 +164,8 @@ class Crew:
         return sum(self._estimate(work) for group in groups for work in group.works)
 
     def _new(self, orders: Sequence[tuple[Lane, Group]]) -> list[int]:
-        numbers = [self._number[work.oid] for _, group in orders for work in group.works]
+        """Return the actions of which the first table is handed out now."""
+        numbers = dict.fromkeys(self._number[work.oid] for _, group in orders for work in group.works)
         fresh = [n for n in numbers if n not in self._begun]
         self._begun |= set(fresh)
         return fresh
@@ -193,47 +192,54 @@ class Crew:
             if groups and results and results[0].work in groups[0].works:
                 again = groups.pop(0).again
                 break
-        return [step for done in results if (step := self._ending(done, again)) is not None]
+        return [step for done in results for step in self._end(done, again)]
 
-    def _ending(self, done: Done, again: bool) -> Step | None:
-        number = self._number[done.work.oid]
+    def _end(self, done: Done, again: bool) -> Iterator[Step]:
+        oid, failed = done.work.oid, done.answer if isinstance(done.answer, Failed) else None
         if isinstance(done.answer, Ran) and not done.work.known:
             self._estimated += done.work.seconds
             self._taken += done.seconds
-        untouched = done.answer is None or (isinstance(done.answer, Failed) and done.answer.reason == "locked")
+        untouched = done.answer is None or (failed is not None and failed.reason == "locked")
         if untouched and not again and not self._stopped:
-            self._locked[number] = time.monotonic()
-            return None
-        if isinstance(done.answer, Failed) and done.answer.sqlstate == "53100":
+            self._locked[oid] = time.monotonic()
+            return
+        if failed is not None and failed.sqlstate == "53100":
             self._stopped = "the server's disk is full"
             self._waiting = []
-        self._ended.add(number)
-        return Ended(number=number, outcome=outcomes.outcome(done, self.job))
+        yield from self._settle(oid, outcomes.outcome(done, self.job))
+
+    def _settle(self, oid: int, outcome: Outcome) -> Iterator[Step]:
+        """Keep the outcome of a table; yield the end of its action when that was the last one in it."""
+        self._outcomes[oid] = outcome
+        number = self._number[oid]
+        works = self._parts[number]
+        if all(work.oid in self._outcomes for work in works):
+            parts = [self._outcomes[work.oid] for work in works]
+            yield Ended(number=number, outcome=parts[0] if len(parts) == 1 else outcomes.together(parts))
 
     def _broken(self, broken: Broken) -> list[Step]:
         """Do without a lane; raise when it was the last one, or cannot be helped by another."""
         groups = self._lanes.pop(broken.lane)
         works = [*broken.left, *(work for group in groups for work in group.works)]
-        left = dict.fromkeys(self._number[work.oid] for work in works)
+        left = dict.fromkeys(work.oid for work in works)
         self.job.tools.log.warning("%s: a lane ended: %s", self.job.target.id, broken.error)
         if not self._lanes or not isinstance(broken.error, TransientError):
             raise broken.error
-        self._waiting = [*(n for n in left if n not in self._ended and n not in self._locked), *self._waiting]
+        self._waiting = [*(o for o in left if o not in self._outcomes and o not in self._locked), *self._waiting]
         return []
 
-    def _left(self) -> Iterator[Step]:
-        """Yield the end of all that did not get its turn."""
-        for number in self._number.values():
-            if number not in self._ended:
-                if number in self._locked:
+    def _left(self) -> Iterator[tuple[int, str]]:
+        """Yield all that did not get their turn, and why."""
+        for oid in self.works:
+            if oid not in self._outcomes:
+                why = self._stopped or "no time was left for it"
+                if oid in self._locked:
                     why = "locked, and no time was left to try it again"
-                else:
-                    why = self._stopped or "no time was left for it"
-                yield self._pass_over(number, f"carried over: {why}")
+                yield oid, f"carried over: {why}"
 
-    def _pass_over(self, number: int, why: str) -> Ended:
-        self._ended.add(number)
-        return Ended(number=number, outcome=outcomes.passed_over(self.works[number], why))
+    def _pass_over(self, which: Iterable[tuple[int, str]]) -> Iterator[Step]:
+        for oid, why in [*which]:
+            yield from self._settle(oid, outcomes.passed_over(self.works[oid], why))
 
     def _update_stats(self, number: int) -> Iterator[Sequence[Step]]:
         yield [Begun(number=number)]

@@ -12,6 +12,7 @@ from typing import Any
 
 from upkeep.core.errors import TransientError
 from upkeep.core.job import Failed, Ran, Workbench
+from upkeep.routines.database import _vacuum_report
 from upkeep.routines.database._need import Row
 from upkeep.routines.database._vacuum_look import CareJob, conn_id
 from upkeep.routines.database._vacuum_settings import VacuumSettings
@@ -60,7 +61,7 @@ class Lane(threading.Thread):
         self.orders: queue.SimpleQueue[Group | None] = queue.SimpleQueue()
         self.stopping = threading.Event()
         self._job, self._results = job, results
-        self._end = deadline + job.settings.overrun * 60
+        self._end: float = deadline + job.settings.overrun * 60
         self._stack = ExitStack()
         self._bench: Workbench | None = None
 
@@ -88,9 +89,14 @@ class Lane(threading.Thread):
 
     def _do_group(self, group: Group, done: list[Done]) -> None:
         before = self._states([work.oid for work in group.works])
+        alike = [] if group.again else self._do_together(group.works, before)
+        done += alike
+        had = {d.work.oid for d in alike}
         for work in group.works:
             if self.stopping.is_set():
                 return
+            if work.oid in had:
+                continue
             done.append(self._do(work, before.get(work.oid, _NO_ROW), group.again))
         after = self._states([d.work.oid for d in done if isinstance(d.answer, Ran)])
         done[:] = [
@@ -100,8 +106,40 @@ class Lane(threading.Thread):
             for d in done
         ]
 
+    def _do_together(self, works: Sequence[Work], before: Mapping[int, Row]) -> list[Done]:
+        """Do the small tables among these that want the same by one command.
+
+        It skips what is locked without waiting. Whatever it has not done, or may not have done because it failed
+        on the way, is not in the result and is done one by one.
+        """
+        free = [w for w in works if w.is_small and not _in_use(before.get(w.oid, _NO_ROW))]
+        groups: dict[tuple[bool, ...], list[Work]] = {}
+        for work in free:
+            groups.setdefault(work.manner, []).append(work)
+        found = []
+        for group in groups.values():
+            if len(group) > 1 and not self.stopping.is_set():
+                found += self._do_at_once(group, before)
+        return found
+
+    def _do_at_once(self, works: Sequence[Work], before: Mapping[int, Row]) -> list[Done]:
+        bench = self._opened()
+        keys = [f"t{n}" for n in range(len(works))]
+        only = "ONLY " if works[0].only else ""
+        text = command(works[0], self._job.settings, bench.version, skip_locked=True)
+        text = text.replace(f"{only}{{table}}", ", ".join(f"{only}{{{key}}}" for key in keys))
+        names = {key: (work.schema, work.table) for key, work in zip(keys, works, strict=True)}
+        answer = bench.run(text, names=names, seconds=self._seconds())
+        if isinstance(answer, Failed):
+            return []
+        said = _vacuum_report.by_table(answer.notices, {f"{w.schema}.{w.table}": w.oid for w in works})
+        share = answer.seconds / len(works)
+        return [
+            Done(w, Ran(share, tuple(said[w.oid])), share, before.get(w.oid, _NO_ROW)) for w in works if w.oid in said
+        ]
+
     def _do(self, work: Work, before: Row, again: bool) -> Done:
-        if before.get("vacuumed_by") or (before.get("locked") and not again):
+        if before.get("vacuumed_by") or (_in_use(before) and not again):
             return Done(work, None, before=before, lockers=self._lockers(work) if again else ())
         begun = time.monotonic()
         answer = self._run(work)
@@ -113,13 +151,15 @@ class Lane(threading.Thread):
 
     def _run(self, work: Work) -> Ran | Failed:
         bench = self._opened()
-        left = max(self._end - time.monotonic(), _ROUND_SECONDS)
-        seconds = left // _ROUND_SECONDS * _ROUND_SECONDS
         text = command(work, self._job.settings, bench.version)
         names = {"table": (work.schema, work.table)}
         if self.stopping.is_set():
             return Failed("other", "stopped before it began")
-        return bench.run(text, names=names, seconds=seconds)
+        return bench.run(text, names=names, seconds=self._seconds())
+
+    def _seconds(self) -> float:
+        left = max(self._end - time.monotonic(), _ROUND_SECONDS)
+        return float(left // _ROUND_SECONDS * _ROUND_SECONDS)
 
     def _states(self, oids: Sequence[int]) -> Mapping[int, Row]:
         """Return the state of tables; one that cannot be had (a lock, a time-out) is unknown."""
@@ -151,12 +191,13 @@ class Lane(threading.Thread):
                     raise
 
 
-def command(work: Work, settings: Any, version: int) -> str:
+def command(work: Work, settings: Any, version: int, *, skip_locked: bool = False) -> str:
     """Return the command for a table, with `{table}` for its name."""
     only = "ONLY " if work.only else ""
+    options = ["VERBOSE"] + ["SKIP_LOCKED"] * skip_locked
     if not work.vacuum:
-        return f"ANALYZE (VERBOSE) {only}{{table}}"
-    options = ["VERBOSE", f"PROCESS_TOAST {_switch(work.toast)}", f"TRUNCATE {_switch(settings.truncate)}"]
+        return f"ANALYZE ({', '.join(options)}) {only}{{table}}"
+    options += [f"PROCESS_TOAST {_switch(work.toast)}", f"TRUNCATE {_switch(settings.truncate)}"]
     options += ["ANALYZE"] * work.analyze + ["FREEZE"] * work.freeze
     options.append(f"INDEX_CLEANUP {settings.index_cleanup.upper()}")
     if settings.parallel_workers is not None:
@@ -165,6 +206,10 @@ def command(work: Work, settings: Any, version: int) -> str:
         options += ["SKIP_DATABASE_STATS"] + ["PROCESS_MAIN FALSE"] * (not work.main)
         options += [f"BUFFER_USAGE_LIMIT '{settings.buffer_usage_limit}MB'"]
     return f"VACUUM ({', '.join(options)}) {{table}}"
+
+
+def _in_use(state: Row) -> bool:
+    return bool(state.get("locked") or state.get("vacuumed_by"))
 
 
 def is_damage(failed: Failed) -> bool:

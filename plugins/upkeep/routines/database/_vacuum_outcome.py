@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from upkeep.core.job import Failed, Ran
@@ -36,6 +36,43 @@ def passed_over(work: Work, why: str) -> Outcome:
     carried = why.startswith(CARRIED)
     evidence = {"table": work.name, "carried": carried, "waited": work.waited + 1} if carried else {"table": work.name}
     return Outcome(status=OutcomeStatus.SKIPPED, detail=why, evidence=evidence)
+
+
+def together(parts: Sequence[Outcome]) -> Outcome:
+    """Return one outcome for several small tables; its evidence tells of each."""
+    states = [part.status for part in parts]
+    status = OutcomeStatus.SKIPPED
+    if OutcomeStatus.FAILED in states:
+        status = OutcomeStatus.FAILED
+    elif OutcomeStatus.DONE in states:
+        status = OutcomeStatus.DONE
+    counts = ", ".join(f"{states.count(s)} {s}" for s in OutcomeStatus if s in states)
+    removed = sum(part.evidence.get("report", {}).get("removed", 0) for part in parts)
+    return Outcome(
+        status=status,
+        detail=f"{len(parts)} small tables: {counts}; {removed:,.0f} rows removed",
+        measurements=tuple(m for part in parts for m in part.measurements),
+        findings=tuple(f for part in parts for f in part.findings),
+        evidence={"tables": [_short(part) for part in parts]},
+    )
+
+
+def each(outcomes: Sequence[Outcome]) -> list[tuple[OutcomeStatus, dict[str, Any]]]:
+    """Return, table by table, what became of it and the evidence."""
+    found = []
+    for one in outcomes:
+        for evidence in one.evidence.get("tables", [one.evidence]):
+            if "table" in evidence:
+                found.append((OutcomeStatus(evidence.get("status", one.status)), evidence))
+    return found
+
+
+def _short(part: Outcome) -> dict[str, Any]:
+    """Return the evidence of one of many tables: what totals and a look at it need."""
+    kept = {key: value for key, value in part.evidence.items() if key not in ("estimate", "report") and value != 0}
+    report = part.evidence.get("report", {})
+    numbers = {key: report[key] for key in ("removed", "unremovable", "pages_removed", "wal_bytes") if report.get(key)}
+    return {"status": part.status, **kept, "report": numbers, "detail": part.detail}
 
 
 def _done(done: Done, ran: Ran, job: CareJob) -> Outcome:

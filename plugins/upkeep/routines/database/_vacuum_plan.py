@@ -11,7 +11,7 @@ from upkeep.routines.database._need import is_lost
 from upkeep.routines.database._text import quoted
 from upkeep.routines.database._vacuum_look import CareJob, Seen, Wanted, unknown_names, wanted
 from upkeep.routines.database._vacuum_settings import VacuumSettings
-from upkeep.routines.database._vacuum_work import Times, Work, work_for
+from upkeep.routines.database._vacuum_work import Times, Work, bundled, work_for
 
 # From 16 on a vacuum need not count the oldest ids of the whole database anew each time; once at the end is enough.
 STATS = "update database ids"
@@ -28,7 +28,8 @@ def plan(job: CareJob, seen: Seen) -> Plan:
     if seen.server["in_recovery"]:
         return Plan()
     pairs = sorted(works(job, seen), key=lambda pair: (-pair[1].score, pair[1].name))
-    actions = [_beyond(work, number, job).action(_reason(wish, work)) for number, (wish, work) in enumerate(pairs, 1)]
+    reasons = [(_reason(wish, work), _beyond(work, n, job)) for n, (wish, work) in enumerate(pairs, 1)]
+    actions = [*bundled(reasons)]
     if seen.server["version"] >= 160_000 and any(a.name == "vacuum" for a in actions):
         reason = "the oldest id of the database, which the tables' ids have to be summed up to"
         actions.append(Action(name=STATS, subject=str(seen.server["database"]), reason=reason))

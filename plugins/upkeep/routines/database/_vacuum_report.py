@@ -13,39 +13,60 @@ from upkeep.core.job import ServerNotice
 
 Report = Mapping[str, float | None]
 
-# Every pattern may match once for the table and once for its TOAST (and once an index): the numbers are added up.
-_FIELDS = {
-    "pages": r"pages: \d+ removed, (\d+) remain|in \d+ out of (\d+) pages",
-    "pages_removed": r"pages: (\d+) removed, \d+ remain",
-    "pages_scanned": r"(\d+) scanned \(|row versions in (\d+) out of \d+ pages",
-    "removed": r"tuples: (\d+) removed|found (\d+) removable, \d+ nonremovable",
-    "remain": r"tuples: \d+ removed, (\d+) remain|found \d+ removable, (\d+) nonremovable",
-    "unremovable": r"(\d+) are dead but not yet removable|(\d+) dead row versions cannot be removed yet",
-    "dead_items": r"had (\d+) dead item identifiers removed|removed (\d+) dead item identifiers in",
-    "index_scans": r"index scans: (\d+)",
-    "index_pages": r'index ".*": pages: (\d+) in total|now contains \d+ row versions in (\d+) pages',
-    "frozen": r"had (\d+) tuples frozen",
-    "hits": r"buffer usage: (\d+) hits",
-    "reads": r"buffer usage: \d+ hits, (\d+) (?:misses|reads)",
-    "dirtied": r"buffer usage: .* (\d+) dirtied",
-    "wal_bytes": r"WAL usage: .* (\d+) bytes",
-    "sampled": r"(\d+) rows in sample",
-}
-_PATTERNS = {name: re.compile(pattern) for name, pattern in _FIELDS.items()}
-_TRUNCATED = re.compile(r'table ".*": truncated (\d+) to (\d+) pages')
+# What a line begins with (15 and newer) or holds (14), and what its numbers are called. A line may come once for the
+# table, once for its TOAST and once for each index: numbers are added up.
+_LINES = [
+    (re.compile(pattern), names)
+    for pattern, *names in (
+        (r"^pages: (\d+) removed, (\d+) remain, (\d+) scanned", "pages_removed", "pages", "pages_scanned"),
+        (r"^tuples: (\d+) removed, (\d+) remain, (\d+) are dead", "removed", "remain", "unremovable"),
+        (r"^frozen: .* had (\d+) tuples frozen", "frozen"),
+        (r"^index scan .* (?:had|have) (\d+) dead item identifiers", "dead_items"),
+        (r'^index ".*": pages: (\d+) in total', "index_pages"),
+        (r"^buffer usage: (\d+) hits, (\d+) \w+, (\d+) dirtied", "hits", "reads", "dirtied"),
+        (r"^WAL usage: .* (\d+) bytes", "wal_bytes"),
+        (r"^finished vacuuming .*index scans: (\d+)", "index_scans"),
+        (r'^".*": scanned .* (\d+) rows in sample', "sampled"),
+        (
+            r'^table ".*": found (\d+) removable, (\d+) nonremovable row versions in (\d+) out of (\d+) pages',
+            "removed", "remain", "pages_scanned", "pages",
+        ),
+        (r"^(\d+) dead row versions cannot be removed yet", "unremovable"),
+        (r'^table ".*": removed (\d+) dead item identifiers', "dead_items"),
+        (r'^index ".*" now contains \d+ row versions in (\d+) pages', "index_pages"),
+    )
+]  # fmt: skip
+_NAMES = sorted({name for _, names in _LINES for name in names})
+_TRUNCATED = re.compile(r'^table ".*": truncated (\d+) to (\d+) pages')
+_QUOTED = re.compile(r'^[^"\n]*"([^\n]*)"')
 _CUTOFF = re.compile(r"removable cutoff: (\d+)|oldest xmin: (\d+)")
 
 
 def parse(notices: Sequence[ServerNotice]) -> Report:
     """Return the numbers of a report: rows, pages, bytes, summed over the table, its TOAST and its indexes."""
-    text = "\n".join(notice.message for notice in notices if notice.severity == "INFO")
-    found: dict[str, float | None] = {name: _summed(pattern, text) for name, pattern in _PATTERNS.items()}
-    if cut := _TRUNCATED.findall(text):
-        removed = float(sum(int(before) - int(after) for before, after in cut))
-        found |= {"pages_removed": removed, "pages": (found["pages"] or 0.0) - removed}
-    cutoffs = [a or b for a, b in _CUTOFF.findall(text)]
-    found["cutoff"] = float(cutoffs[0]) if cutoffs else None
+    found: dict[str, float | None] = dict.fromkeys((*_NAMES, "cutoff"))
+    for notice in notices:
+        if notice.severity == "INFO":
+            for line in notice.message.splitlines():
+                _read(line, found)
     return found
+
+
+def _read(line: str, found: dict[str, float | None]) -> None:
+    if cutoff := _CUTOFF.search(line):
+        found["cutoff"] = found["cutoff"] or float(cutoff[1] or cutoff[2])
+    if cut := _TRUNCATED.match(line):
+        _add(found, "pages_removed", int(cut[1]) - int(cut[2]))
+        _add(found, "pages", int(cut[2]) - int(cut[1]))
+    for pattern, names in _LINES:
+        if match := pattern.match(line):
+            for name, number in zip(names, match.groups(), strict=True):
+                _add(found, name, int(number))
+            return
+
+
+def _add(found: dict[str, float | None], name: str, number: int) -> None:
+    found[name] = (found[name] or 0.0) + number
 
 
 def was_done(notices: Sequence[ServerNotice]) -> bool:
@@ -58,6 +79,18 @@ def warnings(notices: Sequence[ServerNotice]) -> str:
     return "; ".join(n.message.splitlines()[0] for n in notices if n.severity == "WARNING" and n.message)
 
 
-def _summed(pattern: re.Pattern[str], text: str) -> float | None:
-    numbers = [next(group for group in match.groups() if group is not None) for match in pattern.finditer(text)]
-    return float(sum(map(int, numbers))) if numbers else None
+def by_table(notices: Sequence[ServerNotice], tables: Mapping[str, int]) -> dict[int, list[ServerNotice]]:
+    """Return what was said about each of several tables: names (`schema.table`, unquoted) -> any number of theirs.
+
+    A message that names none of them belongs to the table named before it: its TOAST, its indexes.
+    """
+    said: dict[int, list[ServerNotice]] = {}
+    current: int | None = None
+    for notice in notices:
+        if notice.severity == "INFO":
+            match = _QUOTED.search(notice.message)
+            name = match[1] if match else ""
+            current = tables.get(name, tables.get(name.partition(".")[2], current))
+            if current is not None:
+                said.setdefault(current, []).append(notice)
+    return said

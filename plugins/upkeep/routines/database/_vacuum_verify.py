@@ -9,6 +9,7 @@ from typing import Any
 from upkeep.core.model import Finding, Judgement, Measurement, Outcome, OutcomeStatus, Severity
 from upkeep.routines.database._horizon import Holder
 from upkeep.routines.database._vacuum_look import CareJob, Seen, look, wanted
+from upkeep.routines.database._vacuum_outcome import each
 from upkeep.routines.database._vacuum_settings import VacuumSettings
 
 _NAMED = 5
@@ -18,9 +19,9 @@ _STATISTICS_SECONDS = 0.6
 
 def verify(job: CareJob, seen: Seen, outcomes: Sequence[Outcome]) -> Judgement:
     """Judge what the outcomes say together, and look again at what was done."""
-    told = [o for o in outcomes if o.evidence.get("table")]
-    done = [o.evidence for o in told if o.status is OutcomeStatus.DONE]
-    carried = [o.evidence for o in told if o.evidence.get("carried")]
+    told = each(outcomes)
+    done = [evidence for status, evidence in told if status is OutcomeStatus.DONE]
+    carried = [evidence for _, evidence in told if evidence.get("carried")]
     findings = [*_carried(carried, job), *_unremovable(done, seen, job)]
     findings += _still(job, seen, done) if done else []
     return Judgement(
@@ -30,13 +31,13 @@ def verify(job: CareJob, seen: Seen, outcomes: Sequence[Outcome]) -> Judgement:
 
 def _totals(job: CareJob, done: Sequence[Any], carried: Sequence[Any]) -> Iterator[Measurement]:
     area = job.routine.rpartition(".")[2]
-    seconds = sum(e["seconds"] for e in done)
+    seconds = sum(e.get("seconds", 0) for e in done)
     numbers: list[tuple[str, float, str]] = [
         ("done", len(done), "tables"),
         ("carried_over", len(carried), "tables"),
         ("time", seconds, "s"),
     ]
-    read = sum(e["bytes"] for e in done)
+    read = sum(e.get("bytes", 0) for e in done)
     if seconds > 1 and read:
         numbers.append(("rate", read / seconds, "bytes/s"))
     for name, unit in (
@@ -54,7 +55,7 @@ def _totals(job: CareJob, done: Sequence[Any], carried: Sequence[Any]) -> Iterat
 def _waiting(job: CareJob, done: Sequence[Any], carried: Sequence[Any]) -> Iterator[Measurement]:
     """Remember who waits, and that those who had to have had their turn."""
     area = job.routine.rpartition(".")[2]
-    waits = {e["table"]: e["waited"] for e in carried} | {e["table"]: 0 for e in done if e["waited"]}
+    waits = {e["table"]: e["waited"] for e in carried} | {e["table"]: 0 for e in done if e.get("waited")}
     for table, runs in waits.items():
         yield Measurement(name=f"{area}.waiting", value=runs, unit="runs", subject=table)
 
@@ -84,7 +85,7 @@ def _unremovable(done: Sequence[Any], seen: Seen, job: CareJob) -> Iterator[Find
         return
     stayed = {}
     for evidence in done:
-        rows, limit = evidence["report"].get("unremovable"), evidence["limit"]
+        rows, limit = evidence["report"].get("unremovable"), evidence.get("limit")
         severity, _ = job.settings.unremovable.crossed(100 * rows / limit) if rows and limit else (Severity.OK, None)
         if severity is not Severity.OK:
             stayed[evidence["table"]] = (severity, rows)

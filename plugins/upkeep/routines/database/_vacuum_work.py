@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from upkeep.core.job import History, Point
@@ -20,6 +21,11 @@ _FLOOR_SECONDS = 0.01
 _SAMPLE = 300
 _ROW_BYTES = 200
 _PAGE_BYTES = 8192
+# What can be done together with others like it, from how many on it is put on record together, and how many at once.
+_SMALL_BYTES = 2 * 2**20
+_SMALL_SECONDS = 0.15
+_MANY = 200
+_BUNDLE = 50
 # What other tables took says little about this one.
 _CAUTION = 0.5
 
@@ -66,8 +72,59 @@ class Work:
             details={key: value for key, value in asdict(self).items() if key != "name" and value != usual[key]},
         )
 
+    @property
+    def is_small(self) -> bool:
+        """Whether it is done together with others like it: what it takes is mostly the asking."""
+        return self.bytes <= _SMALL_BYTES and self.seconds <= _SMALL_SECONDS and not self.last and not self.skip
+
+    @property
+    def manner(self) -> tuple[bool, ...]:
+        """What tables must have in common to be done by one command."""
+        return (self.vacuum, self.analyze, self.freeze, self.main, self.toast, self.only)
+
 
 _USUAL = Work(name="")
+
+
+def works_of(action: Action) -> tuple[Work, ...]:
+    """Return the tables that an action of a plan stands for."""
+    if "tables" not in action.details:
+        return (Work.of(action),)
+    return tuple(Work(**details) for details in action.details["tables"])
+
+
+def bundled(pairs: Sequence[tuple[str, Work]]) -> Iterator[Action]:
+    """Yield actions for tables with the reasons for them, in their order.
+
+    When very many small ones need the same, some dozens of them become one action: a record for each of two thousand
+    tables would cost more than the work. The evidence still tells of every table.
+    """
+    alike: dict[tuple[bool, ...], list[tuple[str, Work]]] = {}
+    for reason, work in pairs:
+        if work.is_small:
+            alike.setdefault(work.manner, []).append((reason, work))
+    many = {manner for manner, group in alike.items() if len(group) >= _MANY}
+    bundles = {manner: [*itertools.batched(alike[manner], _BUNDLE)] for manner in many}
+    for reason, work in pairs:
+        if not work.is_small or work.manner not in many:
+            yield work.action(reason)
+            continue
+        # A bundle stands where its first table does.
+        ahead = bundles[work.manner]
+        if ahead and ahead[0][0][1] is work:
+            yield _bundle(ahead.pop(0))
+
+
+def _bundle(pairs: Sequence[tuple[str, Work]]) -> Action:
+    usual = asdict(_USUAL)
+    works = [work for _, work in pairs]
+    details = [{k: v for k, v in asdict(work).items() if v != usual[k]} for work in works]
+    return Action(
+        name="vacuum" if works[0].vacuum else "analyze",
+        subject=f"{works[0].name} and {len(works) - 1} more small tables",
+        reason=f"{pairs[0][0]}; and so on",
+        details={"tables": details},
+    )
 
 
 class Times:
