@@ -14,13 +14,15 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from tests.unit.lifecycle_bench import Bench
+from upkeep.adapters import target_lock
 from upkeep.core.cadence import Cadence, RunType, Window
 from upkeep.core.model import Severity
-from upkeep.core.system import MaintenanceWindow
+from upkeep.core.system import MaintenanceWindow, PostgresTarget
 from upkeep.escalation import late
 from upkeep.ledger import events as ev
 from upkeep.ledger.record import RunRecord, fold
 from upkeep.ledger.verdict import judge_run
+from upkeep.operators import wiring
 from upkeep.operators.run import Run
 from upkeep.operators.window import Begin, Pass, Wait, decide
 
@@ -192,3 +194,18 @@ def test_a_routine_that_is_wired_twice_has_two_rows():
     assert fold(RUN, told).missing == ()
     only = [ev.Expected(at=NOON, run=RUN, items=(item.model_copy(update={"task": "do"}),)), *told[1:]]
     assert len(fold(RUN, only).missing) == 1
+
+
+@pytest.mark.parametrize(("minutes", "patience"), [(None, 3600.0), (120, 3600.0), (10, 600.0), (-1, 0.0)])
+def test_a_turn_that_would_come_after_the_window_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, minutes: int | None, patience: float
+):
+    """The patience of an exclusive routine ends with the window, if not before."""
+    held: list[float] = []
+    monkeypatch.setattr(wiring, "conninfo", str)
+    monkeypatch.setattr(wiring, "now", lambda: NOON)
+    monkeypatch.setattr(target_lock, "hold", lambda *_, patience, **__: held.append(patience) or nullcontext())
+    routine = Bench(tmp_path, exclusive=timedelta(hours=1)).routine
+    until = None if minutes is None else NOON + timedelta(minutes=minutes)
+    with wiring.alone_on(routine, PostgresTarget(conn_id="db", id="claims/db"), False, until)():
+        assert held == [patience]
