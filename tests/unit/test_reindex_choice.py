@@ -10,6 +10,7 @@ from upkeep.core.job import Failed, Ran
 from upkeep.routines.database import _reindex_watch
 from upkeep.routines.database._bloat import Bloat, Tool
 from upkeep.routines.database._reindex_choice import choose, mark, need, no_room
+from upkeep.routines.database._reindex_deed import leftovers
 from upkeep.routines.database._reindex_judge import judge
 from upkeep.routines.database._reindex_outcome import in_the_way
 from upkeep.routines.database._reindex_seen import Index, Seen, Space, is_bloated
@@ -117,6 +118,23 @@ def test_a_changed_collation_is_asked_about_once():
     assert actions(index(), ratio=0.0, collations=[row]) == [("reindex", "s.i1", True)]
     assert actions(index(), ratio=0.0, collations=[row], rebuilt_for={"s.i1": mark("2")}) == []
     assert len(actions(index(), ratio=0.0, collations=[row], rebuilt_for={"s.i1": mark("1")})) == 1
+
+
+def test_only_its_own_leftovers_are_dropped_at_once():
+    """New, invalid, built by nobody, and a twin of this index: others are left for the next look."""
+    [action] = [c.action for c in choose(seen(index()), SETTINGS) if c.action]
+    own = {"valid": False, "stem": "i1", "base": "s.i1", "index": "i1_ccnew"}
+    there = [
+        index(5, **own),
+        index(6, **own),  # known before
+        index(7, **own | {"building": True}),
+        index(8, **own | {"base": "s.i2", "stem": "i2"}),
+        index(9, **own | {"base": None, "stem": "i"}),  # a name that merely begins alike
+        index(10, **own | {"table_oid": 101}),
+        index(11, **own | {"valid": True}),
+    ]
+    assert [i.oid for i in leftovers(there, action, before=(6,))] == [5]
+    assert [i.oid for i in leftovers([index(5, **own | {"base": None})], action, before=())] == [5]
 
 
 @pytest.mark.parametrize(

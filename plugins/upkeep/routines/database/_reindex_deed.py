@@ -21,6 +21,8 @@ from upkeep.routines.database._text import quoted
 _LAST_SECONDS = 1.0
 # Whoever stood in the way of a rebuild may stand in the way of the removal of what is left of it.
 _DROP_SECONDS = 30.0
+# A name of 63 bytes, less at most three so as not to cut a letter in two.
+_SHORTENED = 60
 
 
 @dataclass(frozen=True)
@@ -110,14 +112,24 @@ def leftovers(there: Collection[Index], action: Action, before: Collection[int])
     """Return what this rebuild has left behind: invalid twins of its index that were not there before."""
     if action.name in DROPS:
         return []
-    own = (action.details["schema"], action.details["index"])
     return [
         i
         for i in there
-        if not (i.valid or i.building) and i.oid not in before and i.table_oid == action.details["table_oid"]
-        and i.stem is not None and (i.schema, i.index) != own
-        and (i.base is not None or own[1].startswith(i.stem))
-    ]  # fmt: skip
+        if not (i.valid or i.building)
+        and i.oid not in before
+        and (i.table_oid, i.schema) == (action.details["table_oid"], action.details["schema"])
+        and (i.base == action.subject or (i.base is None and _named_after(i, str(action.details["index"]))))
+    ]
+
+
+def _named_after(twin: Index, name: str) -> bool:
+    """Tell whether a name is another's with _ccnew or _ccold, shortened to 63 bytes where need be.
+
+    That alone is asked only of a new twin of an index that is itself invalid, and so is nobody's base.
+    """
+    if twin.stem is None:
+        return False
+    return twin.stem == name or (len(twin.index.encode()) >= _SHORTENED and name.startswith(twin.stem))
 
 
 def _drop(job: ReindexJob, leftover: Index, seconds: float) -> str:

@@ -111,11 +111,11 @@ def _look(shift: Shift, action: Action) -> deed.Ready | deed.Blocked | Outcome:
         return settled
     if index is not None and index.building:
         return deed.Blocked(f"another session builds or drops an index of {index.table_name}")
-    if (full := _full(job, action, answers)) is not None:
-        return _outcome(action, OutcomeStatus.SKIPPED, full.message, full)
     in_the_way = rows_of(server, "reindex_blockers", answers["database/reindex_blockers"])
     if in_the_way:
         return deed.Blocked("; ".join(person(row) for row in in_the_way[:3]))
+    if refused := _refused(job, action, index, answers):
+        return refused
     before = frozenset(i.oid for i in there if not i.valid)
     return deed.Ready(shift.invalid.setdefault(action.details["oid"], before))
 
@@ -140,9 +140,17 @@ def _settled(action: Action, index: Index | None) -> Outcome | None:
         return _outcome(action, OutcomeStatus.UNCHANGED, "the index is gone: somebody dropped or rebuilt it meanwhile")
     if index.valid and not action.details["valid"]:
         return _outcome(action, OutcomeStatus.UNCHANGED, "the index is valid by now")
-    if action.name == DROP_LEFTOVER and not index.is_leftover:
-        return _outcome(action, OutcomeStatus.SKIPPED, "it has no valid twin any more: nothing is dropped")
     return None
+
+
+def _refused(
+    job: ReindexJob, action: Action, index: Index | None, answers: dict[str, list[dict[str, Any]] | Failed]
+) -> Outcome | None:
+    """Return the outcome when what was true of the plan is so no more."""
+    if action.name == DROP_LEFTOVER and index is not None and not index.is_leftover:
+        return _outcome(action, OutcomeStatus.SKIPPED, "it has no valid twin any more: nothing is dropped")
+    full = _full(job, action, answers)
+    return _outcome(action, OutcomeStatus.SKIPPED, full.message, full) if full else None
 
 
 def _full(job: ReindexJob, action: Action, answers: dict[str, list[dict[str, Any]] | Failed]) -> Finding | None:
