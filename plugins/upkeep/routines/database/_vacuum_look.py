@@ -100,6 +100,14 @@ def look(job: CareJob) -> Seen:
 
 def wanted(seen: Seen, job: CareJob) -> list[Wanted]:
     """Return the tables that need something, permitted or not, in no order."""
+    if "wanted" not in seen.__dict__:
+        # Judging and planning go by the same list, which takes its time with ten thousand tables.
+        seen.__dict__["wanted"] = _wanted(seen, job)
+    found: list[Wanted] = seen.__dict__["wanted"]
+    return found
+
+
+def _wanted(seen: Seen, job: CareJob) -> list[Wanted]:
     analyze_only = not isinstance(job.settings, VacuumSettings)
     settings = _Shares(job.settings)
     found: dict[int, Wanted] = {}

@@ -31,11 +31,17 @@ _LINES = [
             r'^table ".*": found (\d+) removable, (\d+) nonremovable row versions in (\d+) out of (\d+) pages',
             "removed", "remain", "pages_scanned", "pages",
         ),
-        (r"^(\d+) dead row versions cannot be removed yet", "unremovable"),
         (r'^table ".*": removed (\d+) dead item identifiers', "dead_items"),
         (r'^index ".*" now contains \d+ row versions in (\d+) pages', "index_pages"),
+        (r"^(\d+) dead row versions cannot be removed yet", "unremovable"),
     )
 ]  # fmt: skip
+# Two letters tell which of them can fit a line: reports have many lines, and a run many reports.
+_BY_BEGINNING = {
+    start: [(p, names) for p, names in _LINES if p.pattern.replace("^", "").startswith(start)]
+    for start in ("pa", "tu", "fr", "in", "bu", "WA", "fi", "ta")
+}
+_OTHERS = [(p, names) for p, names in _LINES if p.pattern[1] in '"(']
 _NAMES = sorted({name for _, names in _LINES for name in names})
 _TRUNCATED = re.compile(r'^table ".*": truncated (\d+) to (\d+) pages')
 _QUOTED = re.compile(r'^[^"\n]*"([^\n]*)"')
@@ -53,12 +59,14 @@ def parse(notices: Sequence[ServerNotice]) -> Report:
 
 
 def _read(line: str, found: dict[str, float | None]) -> None:
-    if cutoff := _CUTOFF.search(line):
-        found["cutoff"] = found["cutoff"] or float(cutoff[1] or cutoff[2])
-    if cut := _TRUNCATED.match(line):
+    if "cutoff" in line or "oldest xmin" in line:
+        if cutoff := _CUTOFF.search(line):
+            found["cutoff"] = found["cutoff"] or float(cutoff[1] or cutoff[2])
+    elif cut := _TRUNCATED.match(line) if line.startswith("table") else None:
         _add(found, "pages_removed", int(cut[1]) - int(cut[2]))
         _add(found, "pages", int(cut[2]) - int(cut[1]))
-    for pattern, names in _LINES:
+        return
+    for pattern, names in _BY_BEGINNING.get(line[:2], _OTHERS):
         if match := pattern.match(line):
             for name, number in zip(names, match.groups(), strict=True):
                 _add(found, name, int(number))
