@@ -155,8 +155,8 @@ def _locked(done: Done, job: CareJob) -> Outcome:
         severity=Severity.WARNING,
         message=f"{work.name} could not be {'vacuumed' if work.vacuum else 'analyzed'}: it was locked, and again at the"
         f" end of the run: {who}",
-        observed=span(done.seconds),
-        limit=span(job.settings.lock_timeout),
+        observed=f"{done.seconds:.1f} s",
+        limit=f"{job.settings.lock_timeout:g} s",
         hint="end what holds the lock, or let it be over before the maintenance window; the next run tries again",
     )
     waited = {"table": work.name, "carried": True, "waited": work.waited + 1, "locked": True}
