@@ -23,7 +23,8 @@ Why = Literal["", "lock", "wait", "way", "overrun", "blind"]
 # The application's own deadlock check fires after 1 s of waiting; we must have given way by then.
 _PAUSE_SECONDS = 0.2
 _CANCEL_AGAIN_SECONDS = 2.0
-_LAST_WORDS_SECONDS = 2.0
+# A cancel may come before the command; Airflow kills the process after 5 s.
+_LAST_WORDS_SECONDS, _LAST_TRIES = 0.5, 6
 
 
 @dataclass(frozen=True)
@@ -59,12 +60,17 @@ class _Command(threading.Thread):
         self._work: Callable[[], Ran | Failed] = functools.partial(bench.run, text, names=names, seconds=seconds)
         self.answer: Ran | Failed = Failed("other", "it never began")
         self.error: BaseException | None = None
+        # Not `join` and `is_alive`: an exception raised in a `join` of Python 3.12 marks a thread that runs as ended,
+        # and then the connection is closed under it, which ends the whole process.
+        self.ended = threading.Event()
 
     def run(self) -> None:
         try:
             self.answer = self._work()
         except BaseException as error:  # it belongs to the thread that waits for this one
             self.error = error
+        finally:
+            self.ended.set()
 
 
 def run(
@@ -77,15 +83,12 @@ def run(
     begun = time.monotonic()
     # The server's own limit stands behind ours, should this process stand still.
     command = _Command(bench, text, names, max(limits.ends - begun, 1) + 30)
-    command.start()
     why: Why = ""
     seen: Mapping[str, Any] = {}
     cancelled = 0.0
     try:
-        while command.is_alive():
-            command.join(_PAUSE_SECONDS)
-            if not command.is_alive():
-                break
+        command.start()
+        while not command.ended.wait(_PAUSE_SECONDS):
             if not why:
                 seen = _look(eye, bench.pid, seen, log)
                 why = _why_stop(seen, limits)
@@ -93,8 +96,7 @@ def run(
                 bench.cancel()
                 cancelled = time.monotonic()
     except BaseException:
-        bench.cancel()
-        command.join(_LAST_WORDS_SECONDS)
+        _end(bench, command)
         raise
     if command.error is not None:
         raise command.error
@@ -102,6 +104,14 @@ def run(
     return Result(
         command.answer, time.monotonic() - begun, "" if done else why, _who(seen), str(seen.get("phase") or "")
     )
+
+
+def _end(bench: Workbench, command: _Command) -> None:
+    """Cancel a command until it has ended: its connection must not be closed while it is read from."""
+    for _ in range(_LAST_TRIES):
+        bench.cancel()
+        if command.ended.wait(_LAST_WORDS_SECONDS):
+            return
 
 
 def _look(eye: Server, pid: int, before: Mapping[str, Any], log: logging.Logger) -> Mapping[str, Any]:
