@@ -160,7 +160,6 @@ def _details(index: Index) -> dict[str, Any]:
         "table": index.table,
         "oid": index.oid,
         "table_oid": index.table_oid,
-        "unique": index.is_unique,
         "valid": index.valid,
         "definition": index.definition,
     }
