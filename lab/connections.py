@@ -21,7 +21,11 @@ def environment(lab: Lab) -> dict[str, str]:
     variables = {f"AIRFLOW_CONN_{name.upper()}": json.dumps(given) for name, given in connections(lab).items()}
     platform = lab.clusters["platform"]
     metadata = platform.dsn("airflow", PLATFORM["airflow"]).replace("postgresql://", "postgresql+psycopg2://")
-    places = {"UPKEEP_LAB_HOME": str(lab.home), "UPKEEP_SYSTEMS_DIR": str(lab.system_files)}
+    places = {
+        "UPKEEP_LAB_HOME": str(lab.home),
+        "UPKEEP_SYSTEMS_DIR": str(lab.system_files),
+        "UPKEEP_SPOOL_DIR": str(lab.spool),
+    }
     return {**places, "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": metadata, **variables}
 
 
@@ -35,7 +39,7 @@ def connections(lab: Lab) -> dict[str, dict[str, Any]]:
     found = {"upkeep_ledger": _postgres(lab.clusters["platform"], "upkeep_ledger", PLATFORM["upkeep_ledger"])}
     for one in SYSTEMS:
         found[f"{one.name}_db"] = _postgres(lab.clusters[one.cluster], one.database, one.keeper)
-        found[f"{one.name}_maintenance"] = _postgres(lab.clusters[one.cluster], one.database, one.owner)
+        found[f"{one.name}_maintenance"] = _postgres(lab.clusters[one.cluster], one.database, one.carer)
         found[f"{one.name}_web"] = _http(lab.web.ports[one.name])
         if one.redis:
             cache = lab.caches[one.name]

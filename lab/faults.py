@@ -1,32 +1,28 @@
-"""Plants the faults of faults.yaml in a running lab, and takes them away again."""
+"""The faults of faults.yaml: plants them in a running lab, and takes them away again."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import yaml
-from psycopg import sql
 
-from lab.process import write_private
-from lab.systems import system
+from lab import planters, planters_care
 
 if TYPE_CHECKING:
     from lab.embedded import Lab
 
 _FILE = Path(__file__).with_name("faults.yaml")
-SEQUENCE_USED = 0.92
 
 
 @dataclass(frozen=True)
 class PlantedFault:
-    """An entry of faults.yaml: what is wrong, and the finding that must follow."""
+    """An entry of faults.yaml: what is wrong, and the finding that must follow in runs of these cadences."""
 
     id: str
-    cadence: str
+    cadences: tuple[str, ...]
     system: str
     target: str
     routine: str
@@ -38,65 +34,33 @@ class PlantedFault:
 
 def planted_faults(cadence: str | None = None) -> tuple[PlantedFault, ...]:
     """Return the faults that runs of a cadence (or of any) must find."""
-    entries = (PlantedFault(**entry) for entry in yaml.safe_load(_FILE.read_text()))
-    return tuple(fault for fault in entries if cadence in (None, fault.cadence))
+    entries = [PlantedFault(**one | {"cadences": tuple(one["cadences"])}) for one in yaml.safe_load(_FILE.read_text())]
+    return tuple(fault for fault in entries if cadence is None or cadence in fault.cadences)
 
 
 def set_faults(lab: Lab, planted: bool) -> None:
-    """Plant every fault, or take every fault away. Either may be repeated."""
+    """Plant every fault, or take every fault away. Either may be repeated: what a run has mended is planted anew."""
     for name in sorted({fault.planted_by for fault in planted_faults()}):
         PLANTERS[name](lab, planted)
 
 
-def sequence_near_its_end(lab: Lab, planted: bool) -> None:
-    """Move the sequence of claims_claim.id to 92 % of int4, or back to the last id."""
-    with lab.connect("claims", as_owner=True) as owner:
-        end = (
-            "(2147483647 * %s::numeric)::bigint"
-            if planted
-            else "(SELECT max(id) FROM claims_claim) + (0 * %s::numeric)::bigint"
-        )
-        name = "pg_get_serial_sequence('claims_claim', 'id')"
-        owner.execute(f"SELECT setval({name}, {end})", [SEQUENCE_USED])
-
-
-def forgotten_transaction(lab: Lab, planted: bool) -> None:
-    """Start or end the process that keeps the sessions open."""
-    if planted:
-        lab.keeper.start()
-    else:
-        lab.keeper.stop()
-
-
-def missing_privilege(lab: Lab, planted: bool) -> None:
-    """Take pg_monitor from molecular's maintenance role, or give it back."""
-    molecular = system("molecular")
-    verb = "REVOKE pg_monitor FROM {}" if planted else "GRANT pg_monitor TO {}"
-    with lab.clusters[molecular.cluster].connect() as admin:
-        admin.execute(sql.SQL(verb).format(sql.Identifier(molecular.keeper)))
-
-
-def degraded_service(lab: Lab, planted: bool) -> None:
-    """Let campus say that it is degraded."""
-    wrong = {"status": "degraded", "mail": {"status": "down", "error": "ConnectionRefusedError"}}
-    _set_web_fault(lab, "campus", "/health/detailed", {"merge": wrong} if planted else None)
-
-
-def slow_endpoint(lab: Lab, planted: bool) -> None:
-    """Let student's notification health take its time."""
-    _set_web_fault(lab, "student", "/api/notifications/health", {"delay": 0.65} if planted else None)
-
-
 PLANTERS: dict[str, Callable[[Lab, bool], None]] = {
     one.__name__: one
-    for one in (sequence_near_its_end, forgotten_transaction, missing_privilege, degraded_service, slow_endpoint)
+    for one in (
+        planters.sequence_near_its_end,
+        planters.forgotten_transaction,
+        planters.missing_privilege,
+        planters.degraded_service,
+        planters.slow_endpoint,
+        planters_care.autovacuum_switched_off,
+        planters_care.bloated_index,
+        planters_care.changed_setting,
+        planters_care.duplicate_index,
+        planters_care.invalid_index,
+        planters_care.locked_table,
+        planters_care.lost_references,
+        planters_care.restart_needed,
+        planters_care.slow_reports,
+        planters_care.limit_nearly_reached,
+    )
 }
-
-
-def _set_web_fault(lab: Lab, name: str, path: str, fault: dict[str, Any] | None) -> None:
-    file = lab.web.faults_file
-    known: dict[str, dict[str, Any]] = json.loads(file.read_text()) if file.exists() else {}
-    known.setdefault(name, {}).pop(path, None)
-    if fault is not None:
-        known[name][path] = fault
-    write_private(file, json.dumps(known))

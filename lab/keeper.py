@@ -1,4 +1,5 @@
-"""Holds forgotten transactions and the sessions they block open for as long as the lab is up."""
+"""The sessions of planted faults, for as long as the lab is up: forgotten transactions and whom they block, a table
+lock, and reports that take too long."""
 
 from __future__ import annotations
 
@@ -17,6 +18,24 @@ from lab.process import Helper, LabError
 # Application names: they tell the sessions apart in pg_stat_activity.
 HOLDERS = ("ward-report-1", "ward-report-2")
 WAITERS = ("booking-1", "booking-2")
+LOCKER = "audit-export"
+LOCKED = "clinic.logins"
+# The slow report of each system, and how long it takes: more than its file allows (claims 100 ms, student 50 ms). It
+# sleeps, so that it is slow on every machine and at every scale and costs none of it anything.
+REPORTS = {
+    "claims": (
+        "SELECT c.status, c.claims, c.amount FROM pg_sleep(%s), LATERAL (SELECT status, count(*) AS claims,"
+        " sum(amount) AS amount FROM (SELECT status, amount FROM claims_claim LIMIT 500) AS part GROUP BY status) AS c",
+        0.15,
+    ),
+    "student": (
+        "SELECT s.school_code, s.students FROM pg_sleep(%s), LATERAL (SELECT school_code, count(*) AS students"
+        " FROM (SELECT school_code FROM students LIMIT 500) AS part GROUP BY school_code) AS s",
+        0.08,
+    ),
+}
+# Judged is what was called 20 times since the last run, and runs may follow each other within half a minute.
+REPORT_PAUSE = 0.6
 # Nothing gets so old that it becomes another, worse trouble (a query that runs for minutes, a transaction of hours).
 # Each begins anew after its time; the two of a pair do so half a period apart, so that one is always old enough.
 HOLD_SECONDS = 1200.0
@@ -24,21 +43,31 @@ WAIT_SECONDS = 100.0
 
 
 class Keeper(Helper):
-    """The process with the sessions; `settings["dsn"]` says where."""
+    """The process with the sessions; `settings["dsns"]` says where, by system."""
 
     module = "lab.keeper"
     ports_needed = ()
 
     def check_ready(self) -> None:
-        """Pass when every waiter waits for a holder."""
-        statement = (
+        """Pass when every waiter waits for a holder, the table is locked, and the reports are asked for."""
+        waiting = (
             "SELECT count(*) FROM pg_stat_activity w JOIN pg_stat_activity h ON h.pid = ANY (pg_blocking_pids(w.pid))"
             " WHERE w.application_name = ANY (%s) AND h.application_name = ANY (%s)"
         )
-        with psycopg.connect(self.settings["dsn"], connect_timeout=2) as connection:
-            row = connection.execute(statement, [list(WAITERS), list(HOLDERS)]).fetchone()
-        if row != (len(WAITERS),):
-            raise LabError(f"{row} sessions wait, expected {len(WAITERS)}")
+        locked = "SELECT count(*) FROM pg_locks WHERE relation = %s::regclass AND granted AND mode = %s"
+        asked = (
+            "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'reports' AND datname = current_database()"
+        )
+        self._expect("cardiology", len(WAITERS), waiting, [list(WAITERS), list(HOLDERS)])
+        self._expect("cardiology", 1, locked, [LOCKED, "ShareUpdateExclusiveLock"])
+        for name in REPORTS:
+            self._expect(name, 1, asked, [])
+
+    def _expect(self, name: str, count: int, statement: str, values: list[Any]) -> None:
+        with psycopg.connect(self.settings["dsns"][name], connect_timeout=2) as connection:
+            row = connection.execute(statement, values).fetchone()
+        if row != (count,):
+            raise LabError(f"{name}: {row}, expected {count}: {statement}")
 
 
 def _forever(dsn: str, name: str, work: Any) -> None:
@@ -73,21 +102,43 @@ def _wait(row: int, seconds: list[float], connection: psycopg.Connection) -> Non
         pass
 
 
+def _lock(connection: psycopg.Connection) -> None:
+    """Keep VACUUM and ANALYZE from a table, and nobody else: readers, writers and dumps go on.
+
+    The transaction begins anew before it is as old as the forgotten ones are meant to be, and nobody can take the lock
+    in between: autovacuum looks once a minute, and a routine would have to wait at that very moment.
+    """
+    with connection.transaction():
+        connection.execute(f"LOCK TABLE {LOCKED} IN SHARE UPDATE EXCLUSIVE MODE")
+        for _ in connection.notifies(timeout=HOLD_SECONDS):
+            pass
+
+
+def _report(statement: str, seconds: float, connection: psycopg.Connection) -> None:
+    """Ask for a slow report, as an application would, over and over."""
+    connection.execute(statement, [seconds])
+    time.sleep(REPORT_PAUSE)
+
+
 def _next(seconds: list[float]) -> float:
     """Return the first period once, then the last one again and again."""
     return seconds.pop(0) if len(seconds) > 1 else seconds[0]
 
 
 def _main(config: Path) -> None:
-    dsn = json.loads(config.read_text())["dsn"]
-    sessions = []
+    dsns = json.loads(config.read_text())["dsns"]
+    cardiology = dsns["cardiology"]
+    waiters, sessions = [], [(cardiology, LOCKER, _lock)]
     for number in range(2):
         half = (number + 1) / 2
         # Each waiter waits for a row of one holder, so that there are two trees, one of which is always old enough.
         hold = partial(_hold, [number + 1], [HOLD_SECONDS * half, HOLD_SECONDS])
         wait = partial(_wait, number + 1, [WAIT_SECONDS * half, WAIT_SECONDS])
-        sessions += [(HOLDERS[number], hold), (WAITERS[number], wait)]
-    for name, work in sorted(sessions, reverse=True):  # the holders first
+        sessions.append((cardiology, HOLDERS[number], hold))
+        waiters.append((cardiology, WAITERS[number], wait))
+    for name, (statement, seconds) in REPORTS.items():
+        waiters.append((dsns[name], "reports", partial(_report, statement, seconds)))
+    for dsn, name, work in sessions + waiters:  # the holders first
         threading.Thread(target=_forever, args=(dsn, name, work)).start()
         time.sleep(0.1)
 

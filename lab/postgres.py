@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["MAJORS", "PostgresServer", "bin"]
 
 SUPERUSER = "postgres"
-_DEFAULTS: dict[str, str | int] = {
+_DEFAULTS: dict[str, str | int | float] = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",  # a socket's path may not be longer than 107 characters; data folders are
     "max_connections": 60,
@@ -66,7 +66,7 @@ class PostgresServer(Server):
         major: int,
         data_dir: str | Path,
         port: int | None = None,
-        settings: Mapping[str, str | int] | None = None,
+        settings: Mapping[str, str | int | float] | None = None,
     ) -> None:
         super().__init__(data_dir, port)
         self.major = major

@@ -33,13 +33,11 @@ def seed_database(server: PostgresServer, system: SampleSystem, scale: float, to
 
     The day does not count: data that are a week old are no reason to throw a database away.
     """
+    _make_roles(server, system)
     mark = f"lab seed {_digest(system)} at scale {scale:g}"
     if _mark(server, system.database) == mark:
         return False
     _drop(server, system.database)
-    server.create_role(system.owner)
-    # Reads everything, changes nothing; reaches this database only, since PUBLIC may not connect.
-    server.create_role(system.keeper, member_of=("pg_monitor", "pg_read_all_data"))
     server.create_database(system.database, system.owner)
     with server.connect(system.database) as admin:
         admin.execute("CREATE EXTENSION pg_stat_statements; CREATE EXTENSION pgstattuple")
@@ -120,6 +118,14 @@ def seed_store(store: ObjectStoreServer, buckets: list[str], objects: int = 12) 
         for number in range(objects):
             body = hashlib.sha256(f"{bucket}{number}".encode()).digest() * 500
             client.put_object(Bucket=bucket, Key=f"2026/{number:03}.bin", Body=body, ChecksumAlgorithm="SHA256")
+
+
+def _make_roles(server: PostgresServer, system: SampleSystem) -> None:
+    server.create_role(system.owner)
+    # Reads everything, changes nothing; reaches this database only, since PUBLIC may not connect.
+    server.create_role(system.keeper, member_of=("pg_monitor", "pg_read_all_data"))
+    # Vacuum and REINDEX want the owner's rights (up to 16 no lesser ones will do), and to connect is one of them.
+    server.create_role(system.carer, member_of=("pg_monitor", system.owner))
 
 
 def _fill(owner: psycopg.Connection, system: SampleSystem, scale: float, today: date) -> None:

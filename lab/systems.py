@@ -24,8 +24,13 @@ class SampleSystem:
 
     @property
     def keeper(self) -> str:
-        """The least-privileged role that maintenance and backups use."""
+        """The least-privileged role that checks and backups use."""
         return f"upkeep_{self.name}"
+
+    @property
+    def carer(self) -> str:
+        """The role that vacuums, analyzes and rebuilds: it acts for the owner and sees all sessions."""
+        return f"care_{self.name}"
 
 
 # PostgreSQL major by cluster. `platform` holds Airflow's own database and the ledger: faults of the others miss it.

@@ -8,6 +8,7 @@ import http.client
 import json
 import os
 import smtplib
+import sqlite3
 import subprocess
 import sys
 import urllib.request
@@ -20,15 +21,17 @@ from pathlib import Path
 
 import psycopg
 import pytest
+import yaml
 
 from lab import wheels
 from lab.embedded import Lab
 from lab.faults import PLANTERS, planted_faults
-from lab.keeper import HOLDERS, WAITERS
+from lab.keeper import HOLDERS, LOCKER, WAITERS
 from lab.mail import SmtpServer
 from lab.object_store import ObjectStoreServer
 from lab.postgres import PostgresServer
 from lab.process import LabError, birth, end, free_ports, scratch_folder
+from lab.run import CADENCES
 from lab.seed import fingerprint, seed_database
 from lab.systems import SYSTEMS, system
 
@@ -225,7 +228,10 @@ def test_two_seeds_are_equal(name: str, postgres: PostgresServer, lab: Lab) -> N
 
 @pytest.mark.parametrize("name", [one.name for one in SYSTEMS])
 def test_the_maintenance_role_reads_everything_and_changes_nothing(name: str, lab: Lab, folder: Path) -> None:
-    """One least-privileged role is enough for a whole dump, large objects included; it can write nothing."""
+    """One least-privileged role is enough for a whole dump, large objects included; it can write nothing.
+
+    The role that cares for the tables may vacuum them, sees all sessions, and is kept to its database just as well.
+    """
     one = system(name)
     server = lab.clusters[one.cluster]
     target = folder / f"{name}.dump"
@@ -236,19 +242,29 @@ def test_the_maintenance_role_reads_everything_and_changes_nothing(name: str, la
     assert ("BLOB" in listed.stdout) is (name == "claims")
     with lab.connect(name) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
         connection.execute("CREATE TABLE public.mine (id int)")
+    with server.connect(one.database, one.carer) as connection:
+        assert _value(connection, "SELECT pg_has_role('pg_monitor', 'usage')")
+        for table in list(fingerprint(connection))[:1]:
+            connection.execute(f"VACUUM {table}".encode())
     others = {other.database for other in SYSTEMS if other.cluster == one.cluster} - {one.database}
     for other in others:
-        with pytest.raises(psycopg.OperationalError, match="permission denied for database"):
-            server.connect(other, one.keeper)
+        for role in (one.keeper, one.carer):
+            with pytest.raises(psycopg.OperationalError, match="permission denied for database"):
+                server.connect(other, role)
 
 
 def test_exactly_the_listed_faults_are_planted(lab: Lab) -> None:
     """Each entry of faults.yaml can be seen from outside, has its planter, and every planter its entry."""
     assert {fault.planted_by for fault in planted_faults()} == PLANTERS.keys()
-    assert len({fault.id for fault in planted_faults()}) == len(planted_faults("daily")) == 6
+    assert len({fault.id for fault in planted_faults()}) == len(planted_faults())
+    assert {cadence for fault in planted_faults() for cadence in fault.cadences} == set(CADENCES)
     assert _faults_seen(lab) == {
-        "sequence": 0.92, "sessions": {*HOLDERS, *WAITERS}, "monitor": {"molecular"},
+        "sequence": 0.92, "sessions": {*HOLDERS, *WAITERS, LOCKER}, "monitor": {"molecular"},
         "degraded": {("campus", "/health/detailed")},
+    }  # fmt: skip
+    assert _care_faults_seen(lab) == {
+        "twins": 1, "invalid": ["students_name_once"], "empty": True, "unwatched": ["payments"], "lost": 1,
+        "scale_factor": "0.3", "waiting": ["max_connections"], "limit": True,
     }  # fmt: skip
 
 
@@ -258,6 +274,10 @@ def test_up_again_changes_nothing_and_faults_can_be_taken_away(lab: Lab) -> None
     _command(lab.home, "up", "--no-faults")
     again = Lab(lab.home, SCALE)
     assert _faults_seen(again) == {"sequence": 0.0, "sessions": set(), "monitor": set(), "degraded": set()}
+    assert _care_faults_seen(again) == {
+        "twins": 0, "invalid": [], "empty": False, "unwatched": [], "lost": 0,
+        "scale_factor": "0.1", "waiting": [], "limit": False,
+    }  # fmt: skip
     _command(lab.home, "up")
     after = {name: one["pid"] for name, one in Lab(lab.home, SCALE).status().items()}
     assert {name for name in after if after[name] != before[name]} == {"keeper"}
@@ -280,6 +300,33 @@ def _faults_seen(lab: Lab) -> dict[str, object]:
         "sequence": used, "sessions": {str(name) for (name,) in names}, "monitor": without,
         "degraded": {place for place, (status, body) in _health(lab).items() if status != 200 or "healthy" not in body},
     }  # fmt: skip
+
+
+def _care_faults_seen(lab: Lab) -> dict[str, object]:
+    with lab.connect("molecular") as connection:
+        twins = _value(connection, "SELECT count(*) FROM pg_indexes WHERE indexname = 'molecules_mass_again'")
+        scale_factor = _value(connection, "SHOW autovacuum_vacuum_scale_factor")
+    with lab.connect("campus") as connection:
+        invalid = _values(connection, "SELECT indexrelid::regclass::text FROM pg_index WHERE NOT indisvalid")
+        waiting = _values(connection, "SELECT name FROM pg_settings WHERE pending_restart")
+    with lab.connect("student") as connection:
+        a_row = "SELECT pg_relation_size('notifications_pkey') / max(id) FROM notifications"
+        empty = int(str(_value(connection, a_row))) > 500  # bytes; a full index has 20 to 50
+    with lab.connect("claims") as connection:
+        off = "SELECT relname FROM pg_class WHERE 'autovacuum_enabled=off' = ANY (reloptions)"
+        unwatched = _values(connection, off)
+    with closing(sqlite3.connect(lab.sqlite_file)) as db:
+        lost = len(db.execute("PRAGMA foreign_key_check").fetchall())
+    file = yaml.safe_load((lab.system_files / "campus.yaml").read_text())
+    limit = file["settings"]["capacity.database"]["limit_bytes"]
+    return {
+        "twins": twins, "invalid": invalid, "empty": empty, "unwatched": unwatched, "lost": lost,
+        "scale_factor": scale_factor, "waiting": waiting, "limit": limit != "20 GB",
+    }  # fmt: skip
+
+
+def _values(connection: psycopg.Connection, statement: str) -> list[object]:
+    return [value for (value,) in connection.execute(statement).fetchall()]
 
 
 def _health(lab: Lab) -> dict[tuple[str, str], tuple[int, str]]:
@@ -323,7 +370,7 @@ def test_the_environment_reaches_everything(lab: Lab) -> None:
         for name, value in variables.items()
         if name.startswith("AIRFLOW_CONN_")
     }
-    expected = {f"{one.name}_{part}" for one in SYSTEMS for part in ("db", "web")}
+    expected = {f"{one.name}_{part}" for one in SYSTEMS for part in ("db", "maintenance", "web")}
     expected |= {f"{one.name}_redis" for one in SYSTEMS if one.redis}
     assert found.keys() == expected | {"upkeep_ledger", "upkeep_store", "upkeep_smtp", "upkeep_webhook"}
     assert variables["UPKEEP_LAB_HOME"] == str(lab.home)

@@ -1,0 +1,145 @@
+"""How the faults of the weekly, monthly and quarterly cadences are planted and taken away.
+
+Rows that are needed for one are made and deleted again: the tables hold the same as without faults.
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from contextlib import closing, suppress
+from typing import TYPE_CHECKING
+
+import psycopg
+
+from lab.keeper import LOCKED
+from lab.past import CAMPUS_LIMIT, size
+from lab.systems import system
+
+if TYPE_CHECKING:
+    from lab.embedded import Lab
+
+# More than half of what autovacuum waits for, at any scale (see `share` of database.vacuum).
+_DEAD_SHARE = 0.5
+_LOST_STUDENT = 999_999
+
+
+def autovacuum_switched_off(lab: Lab, planted: bool) -> None:
+    """Switch autovacuum off for the payments and leave as many dead rows there as live ones, or undo both."""
+    with lab.connect("claims", as_owner=True) as owner:
+        if not planted:
+            owner.execute("ALTER TABLE payments RESET (autovacuum_enabled)")
+            owner.execute("VACUUM payments")
+            return
+        owner.execute("ALTER TABLE payments SET (autovacuum_enabled = off)")
+        if not _has_dead_rows(owner, "payments"):
+            with owner.transaction():
+                owner.execute(
+                    "INSERT INTO payments SELECT md5('twice' || id)::uuid, claim_id, paid, paid_on, 'DE-imported-twice'"
+                    " FROM payments"
+                )
+                owner.execute("DELETE FROM payments WHERE iban = 'DE-imported-twice'")
+
+
+def bloated_index(lab: Lab, planted: bool) -> None:
+    """Leave the index of the notifications' key mostly empty, as a purge does, or build it anew."""
+    with lab.connect("student", as_owner=True) as owner:
+        if not planted:
+            owner.execute("REINDEX INDEX notifications_pkey")
+            return
+        with owner.transaction():
+            owner.execute(
+                "INSERT INTO notifications (id, student_id, channel, queued_at)"
+                " SELECT 1000000000 + i, 1, 'purged', now() FROM generate_series(1, 30000) i"
+            )
+            owner.execute("DELETE FROM notifications WHERE channel = 'purged'")
+        owner.execute("VACUUM ANALYZE notifications")
+
+
+def changed_setting(lab: Lab, planted: bool) -> None:
+    """Let autovacuum of the sample cluster wait longer than molecular's file says, or as long as it says."""
+    verb = "SET autovacuum_vacuum_scale_factor = 0.3" if planted else "RESET autovacuum_vacuum_scale_factor"
+    with lab.clusters["sample"].connect() as admin:
+        admin.execute(f"ALTER SYSTEM {verb}")
+        admin.execute("SELECT pg_reload_conf()")
+
+
+def duplicate_index(lab: Lab, planted: bool) -> None:
+    """Make the index on the mass of molecules a second time, or drop that one."""
+    with lab.connect("molecular", as_owner=True) as owner:
+        owner.execute(
+            "CREATE INDEX IF NOT EXISTS molecules_mass_again ON molecules (mass)"
+            if planted
+            else "DROP INDEX IF EXISTS molecules_mass_again"
+        )
+
+
+def invalid_index(lab: Lab, planted: bool) -> None:
+    """Let a concurrent build of a unique index fail, which leaves an invalid one, or drop that one."""
+    with lab.connect("campus", as_owner=True) as owner:
+        if not planted:
+            owner.execute("DROP INDEX IF EXISTS students_name_once")
+            return
+        with suppress(psycopg.errors.UniqueViolation):
+            owner.execute("CREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS students_name_once ON students (name)")
+
+
+def locked_table(lab: Lab, planted: bool) -> None:
+    """Lock a table of cardiology against VACUUM and ANALYZE, and give it dead rows; or let it go."""
+    if not planted:
+        lab.keeper.stop()
+        return
+    lab.keeper.start()  # first, or autovacuum may be quicker
+    with lab.connect("cardiology", as_owner=True) as owner:
+        if not _has_dead_rows(owner, LOCKED):
+            with owner.transaction():
+                owner.execute(f"INSERT INTO {LOCKED} SELECT at, 'exported twice', client, true FROM {LOCKED}")
+                owner.execute(f"DELETE FROM {LOCKED} WHERE account = 'exported twice'")
+
+
+def lost_references(lab: Lab, planted: bool) -> None:
+    """Let a prediction of the SQLite file point to a student who does not exist, or remove it."""
+    with closing(sqlite3.connect(lab.sqlite_file)) as db, db:
+        db.execute("DELETE FROM predictions WHERE student_id = ?", [_LOST_STUDENT])
+        if planted:
+            db.execute(
+                "INSERT INTO predictions (id, student_id, probability, explanation, made_at)"
+                " VALUES (?, ?, 0.5, '{}', '2026-01-01')",
+                [_LOST_STUDENT, _LOST_STUDENT],
+            )
+
+
+def restart_needed(lab: Lab, planted: bool) -> None:
+    """Change a setting in campus's file that takes effect at a restart; the lab's next start writes the file anew."""
+    campus = lab.clusters["campus"]
+    conf = campus.pgdata / "lab.conf"
+    lines = [line for line in conf.read_text().splitlines() if not line.endswith("# planted")]
+    conf.write_text("\n".join([*lines, "max_connections = 90  # planted"] if planted else lines) + "\n")
+    with campus.connect() as admin:
+        admin.execute("SELECT pg_reload_conf()")
+
+
+def slow_reports(lab: Lab, planted: bool) -> None:
+    """Start or end the process that asks for slow reports."""
+    if planted:
+        lab.keeper.start()
+    else:
+        lab.keeper.stop()
+
+
+def limit_nearly_reached(lab: Lab, planted: bool) -> None:
+    """State a limit for campus in the lab's copy of its file that it will reach in two months, if it goes on so."""
+    if planted:
+        file = lab.system_files / "campus.yaml"
+        limit = int(CAMPUS_LIMIT * size(lab, system("campus"))[0])
+        text, found = re.subn(r"limit_bytes: [^}\n]+", f"limit_bytes: {limit}", file.read_text())
+        assert found == 1
+        file.write_text(text)
+
+
+def _has_dead_rows(owner: psycopg.Connection, table: str) -> bool:
+    """Tell whether dead rows of an earlier planting are still there."""
+    row = owner.execute(
+        "SELECT n_dead_tup > %s * n_live_tup FROM pg_stat_user_tables WHERE relid = %s::regclass", [_DEAD_SHARE, table]
+    ).fetchone()
+    return bool(row and row[0])
