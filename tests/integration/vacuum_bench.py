@@ -17,14 +17,14 @@ from typing import Any
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from tests.integration.database_bench import Memory
+from tests.integration.database_bench import Kept, Memory
 from upkeep.adapters import postgres, target_lock, volume, workbench
 from upkeep.core.cadence import Window
 from upkeep.core.errors import ConfigurationError, CriticalFindingError
 from upkeep.core.job import Job
 from upkeep.core.model import Finding, Severity
 from upkeep.core.routine import Routine
-from upkeep.core.system import PostgresTarget
+from upkeep.core.system import PostgresTarget, Volume
 from upkeep.ledger import events as ev
 from upkeep.ledger.record import RoutineRecord, fold
 from upkeep.ledger.spool import Spool
@@ -45,6 +45,7 @@ class Care:
     history: Memory = field(default_factory=Memory)
     until: datetime | None = None
     settings: dict[str, Any] = field(default_factory=dict)
+    volume: Volume | None = None
     record: RoutineRecord | None = None
 
     def __post_init__(self) -> None:
@@ -65,7 +66,7 @@ class Care:
         system: Any = SimpleNamespace(name="claims")
         return routine, Job(
             routine=routine.name,
-            target=PostgresTarget(conn_id="db", id="claims/db", tables=self.tables),
+            target=PostgresTarget(conn_id="db", id="claims/db", tables=self.tables, volume=self.volume),
             system=system,
             settings=routine.resolve_settings(("test", QUICK | self.settings | settings)),
             window=Window(start=now, end=now),
@@ -75,21 +76,26 @@ class Care:
             until=self.until,
         )
 
-    def run(self, *, dry_run: bool = False, **settings: Any) -> RoutineRecord:
+    def run(
+        self, *, dry_run: bool = False, approved: frozenset[tuple[str, str]] | None = None, **settings: Any
+    ) -> RoutineRecord:
         """Run it as an operator does, but for Airflow; return the ledger's record of it."""
         routine, job = self.job(**settings)
+        begun = datetime.now(UTC)
         run = ev.RunKey(dag_id="d", run_id=uuid.uuid4().hex)
         key = ev.RoutineKey(**run.model_dump(), routine=routine.name, target="claims/db", try_number=1)
         with tempfile.TemporaryDirectory() as folder:
             ledger = Ledger(_away, Spool(Path(folder)))
-            life = Lifecycle(routine, job, key, ledger, dry_run=dry_run, last_try=True, alone=self._alone)
+            given: Any = {"dry_run": dry_run, "last_try": True, "alone": self._alone, "approved": approved}
+            life = Lifecycle(routine, job, key, ledger, **given)
             try:
                 life.run()
             except CriticalFindingError:
                 pass
             finally:
                 self.record = fold(run, ledger.spool.events()).routines[0]
-        self.history.keep(self.record.measurements)
+        # In the ledger what was measured first has the time at which that was, before anything was done.
+        self.history.kept |= {(m.name, m.subject): Kept(begun, m.value) for m in self.record.measurements}
         keys = [f.key("t", "r") for f in self.record.findings]
         assert len(keys) == len(set(keys)), f"two findings have one key: {keys}"
         return self.record

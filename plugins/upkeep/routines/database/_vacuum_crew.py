@@ -17,6 +17,7 @@ from typing import Any
 from upkeep.core.errors import TransientError
 from upkeep.core.job import Failed, Ran
 from upkeep.core.model import Action, Begun, Ended, Outcome, OutcomeStatus
+from upkeep.routines.database import _vacuum_full
 from upkeep.routines.database import _vacuum_outcome as outcomes
 from upkeep.routines.database._vacuum_lane import Broken, Done, Group, Lane, open_bench
 from upkeep.routines.database._vacuum_look import CareJob
@@ -44,8 +45,8 @@ class Crew:
         self.job = job
         self._stats = next((n for n, a in enumerate(actions, 1) if a.name == STATS), None)
         self._parts = {n: works_of(action) for n, action in enumerate(actions, 1) if n != self._stats}
-        self.works = {work.oid: work for works in self._parts.values() for work in works}
-        self._number = {work.oid: number for number, works in self._parts.items() for work in works}
+        self.works = {work.key: work for works in self._parts.values() for work in works}
+        self._number = {work.key: number for number, works in self._parts.items() for work in works}
         self._outcomes: dict[int, Outcome] = {}
         self._begun_at = time.monotonic()
         self._deadline = self._begun_at + _budget(job)
@@ -65,6 +66,7 @@ class Crew:
         :raises TransientError: the server is lost.
         """
         ended = [*self._pass_over((oid, work.skip) for oid, work in self.works.items() if work.skip)]
+        ended += self._pass_over(self._too_large())
         try:
             self._start()
             while True:
@@ -83,6 +85,12 @@ class Crew:
                 yield from self._update_stats(self._stats)
         finally:
             self._dismiss()
+
+    def _too_large(self) -> Iterator[tuple[int, str]]:
+        for oid, work in self.works.items():
+            if work.full and not work.skip and (why := _vacuum_full.no_room(self.job, work.bytes)):
+                self._waiting.remove(oid)
+                yield oid, why
 
     # Who is next.
 
@@ -165,7 +173,7 @@ class Crew:
 
     def _new(self, orders: Sequence[tuple[Lane, Group]]) -> list[int]:
         """Return the actions of which the first table is handed out now."""
-        numbers = dict.fromkeys(self._number[work.oid] for _, group in orders for work in group.works)
+        numbers = dict.fromkeys(self._number[work.key] for _, group in orders for work in group.works)
         fresh = [n for n in numbers if n not in self._begun]
         self._begun |= set(fresh)
         return fresh
@@ -195,7 +203,7 @@ class Crew:
         return [step for done in results for step in self._end(done, again)]
 
     def _end(self, done: Done, again: bool) -> Iterator[Step]:
-        oid, failed = done.work.oid, done.answer if isinstance(done.answer, Failed) else None
+        oid, failed = done.work.key, done.answer if isinstance(done.answer, Failed) else None
         if isinstance(done.answer, Ran) and not done.work.known:
             self._estimated += done.work.seconds
             self._taken += done.seconds
@@ -213,15 +221,15 @@ class Crew:
         self._outcomes[oid] = outcome
         number = self._number[oid]
         works = self._parts[number]
-        if all(work.oid in self._outcomes for work in works):
-            parts = [self._outcomes[work.oid] for work in works]
+        if all(work.key in self._outcomes for work in works):
+            parts = [self._outcomes[work.key] for work in works]
             yield Ended(number=number, outcome=parts[0] if len(parts) == 1 else outcomes.together(parts))
 
     def _broken(self, broken: Broken) -> list[Step]:
         """Do without a lane; raise when it was the last one, or cannot be helped by another."""
         groups = self._lanes.pop(broken.lane)
         works = [*broken.left, *(work for group in groups for work in group.works)]
-        left = dict.fromkeys(work.oid for work in works)
+        left = dict.fromkeys(work.key for work in works)
         self.job.tools.log.warning("%s: a lane ended: %s", self.job.target.id, broken.error)
         if not self._lanes or not isinstance(broken.error, TransientError):
             raise broken.error

@@ -197,6 +197,8 @@ def command(work: Work, settings: Any, version: int, *, skip_locked: bool = Fals
     options = ["VERBOSE"] + ["SKIP_LOCKED"] * skip_locked
     if not work.vacuum:
         return f"ANALYZE ({', '.join(options)}) {only}{{table}}"
+    if work.full:
+        return "VACUUM (FULL, VERBOSE, ANALYZE) {table}"
     options += [f"PROCESS_TOAST {_switch(work.toast)}", f"TRUNCATE {_switch(settings.truncate)}"]
     options += ["ANALYZE"] * work.analyze + ["FREEZE"] * work.freeze
     options.append(f"INDEX_CLEANUP {settings.index_cleanup.upper()}")

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 
 from upkeep.core.job import Failed, Job, Server
 from upkeep.core.system import PostgresTarget
-from upkeep.routines.database import _horizon
+from upkeep.routines.database import _bloat, _horizon
 from upkeep.routines.database._need import Need, Row, Table, need, parent_need, table_of
 from upkeep.routines.database._vacuum_settings import CareSettings, VacuumSettings
 
 CareJob = Job[PostgresTarget, Any]
+Answers = Mapping[str, list[dict[str, Any]] | Failed]
 # An age that no id reaches: analyze does not look at ages.
 _NEVER = 1e9
 
@@ -27,6 +29,7 @@ class Seen:
     now: datetime
     answers: Mapping[str, list[dict[str, Any]] | Failed]
     held: tuple[_horizon.Holder, ...] = ()
+    bloated: tuple[_bloat.Bloat, ...] = ()
     round_trips: int = 0
 
     @functools.cached_property
@@ -77,9 +80,15 @@ def conn_id(target: PostgresTarget) -> str:
     return target.maintenance_conn_id or target.conn_id
 
 
-def look(job: CareJob) -> Seen:
+def look(
+    job: CareJob,
+    more: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+    measure: Callable[[Server, Answers], tuple[_bloat.Bloat, ...]] = lambda *_: (),
+) -> Seen:
     """Connect and ask everything, in one round trip.
 
+    :param more: further statements to ask, with their values.
+    :param measure: measures bloat by what was answered, in one more round trip.
     :raises TransientError: the server cannot be reached, or the settings could not be read.
     :raises ConfigurationError: the server is there and refuses us.
     """
@@ -91,11 +100,11 @@ def look(job: CareJob) -> Seen:
         statement_timeout=settings.statement_timeout,
         connect_timeout=settings.connect_timeout,
     ) as server:
-        answers = server.batch(_questions(job))
+        answers = server.batch({**_questions(job), **more})
         first = answers["database/vacuum_server"]
         if isinstance(first, Failed):
             server.rows("database/vacuum_server")  # raises with the reason
-        return _seen(job, server, answers)
+        return _seen(job, server, answers, measure(server, answers))
 
 
 def wanted(seen: Seen, job: CareJob) -> list[Wanted]:
@@ -196,8 +205,8 @@ def _questions(job: CareJob) -> dict[str, dict[str, Any]]:
     return asked
 
 
-def _seen(job: CareJob, server: Server, answers: dict[str, Any]) -> Seen:
+def _seen(job: CareJob, server: Server, answers: dict[str, Any], bloated: tuple[_bloat.Bloat, ...]) -> Seen:
     now = job.tools.now()
     rows = answers.get("database/horizon_holders", [])
     held = _horizon.holders(rows, job.tools.history, now) if isinstance(rows, list) else ()
-    return Seen(server.place, now, answers, held, server.round_trips)
+    return Seen(server.place, now, answers, held, bloated, server.round_trips)

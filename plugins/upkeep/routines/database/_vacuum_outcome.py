@@ -102,7 +102,7 @@ def _done(done: Done, ran: Ran, job: CareJob) -> Outcome:
 
 def _told(done: Done, report: _vacuum_report.Report, before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
     """Return one line about a table that was done."""
-    what = "vacuumed" if done.work.vacuum else "analyzed"
+    what = "written anew" if done.work.full else "vacuumed" if done.work.vacuum else "analyzed"
     parts = [f"{what} in {done.seconds:.2f} s"]
     if report["removed"] is not None:
         parts.append(f"{report['removed']:,.0f} rows removed")
@@ -117,9 +117,10 @@ def _told(done: Done, report: _vacuum_report.Report, before: Mapping[str, Any], 
 
 def _memory(work: Work, seconds: float, job: CareJob) -> tuple[Measurement, ...]:
     area = job.routine.rpartition(".")[2]
+    subject = f"{work.name} vacuum full" if work.full else work.name
     return (
-        Measurement(name=f"{area}.seconds", value=seconds, unit="s", subject=work.name),
-        Measurement(name=f"{area}.bytes", value=work.bytes, unit="bytes", subject=work.name),
+        Measurement(name=f"{area}.seconds", value=seconds, unit="s", subject=subject),
+        Measurement(name=f"{area}.bytes", value=work.bytes, unit="bytes", subject=subject),
     )
 
 

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from upkeep.core.model import Threshold
 from upkeep.core.routine import RoutineSettings
+from upkeep.routines.database._bloat import BloatSettings
 
 
 class CareSettings(RoutineSettings):
@@ -65,7 +66,7 @@ class CareSettings(RoutineSettings):
     top: int = Field(10, ge=1, le=100, description="how many of a kind (tables, holders of the horizon) are named")
 
 
-class VacuumSettings(CareSettings):
+class VacuumSettings(CareSettings, BloatSettings):
     """Settings of `database.vacuum`."""
 
     freeze_share: float = Field(
@@ -97,6 +98,11 @@ class VacuumSettings(CareSettings):
         "auto",
         description="whether indexes are cleaned; auto leaves them when fewer than 2 % of the pages have dead rows",
     )
+    full: bool = Field(
+        True, description="whether VACUUM FULL is proposed for tables of measured bloat; a person must agree to each"
+    )
+    full_bytes: int = Field(2**30, ge=0, description="bytes that a rewrite must at least give back to be proposed")
+    full_percent: float = Field(50, ge=0, le=100, description="percent of the table that it must at least give back")
     skip_useless: bool = Field(
         True, description="whether tables are left out whose dead rows the horizon holds all of, so that none would go"
     )

@@ -34,8 +34,9 @@ _CAUTION = 0.5
 class Work:
     """One table and what is to be done to it. `bytes` are read, which takes `seconds` (`known`: by the ledger).
 
-    `main`, `toast`: which parts are vacuumed; `only`: not the partitions below it; `last`: after the others, because it
-    looks at their rows, or is written to by them; `waited`: runs without a turn; `skip`: why it is passed over.
+    `full`: the table is written anew, as a person has agreed to; `main`, `toast`: which parts are vacuumed; `only`: not
+    the partitions below it; `last`: after the others, because it looks at their rows, or is written to by them;
+    `waited`: runs without a turn; `dead_limit`: rows at which autovacuum would come; `skip`: why it is passed over.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Work:
     waited: int = 0
     score: float = 0.0
     dead_limit: float = 0.0
+    full: bool = False
     skip: str = ""
 
     @classmethod
@@ -73,9 +75,16 @@ class Work:
         )
 
     @property
+    def key(self) -> int:
+        """What tells it from all other work of a run: one table may be both vacuumed and written anew."""
+        return -self.oid if self.full else self.oid
+
+    @property
     def is_small(self) -> bool:
         """Whether it is done together with others like it: what it takes is mostly the asking."""
-        return self.bytes <= _SMALL_BYTES and self.seconds <= _SMALL_SECONDS and not self.last and not self.skip
+        return (
+            self.bytes <= _SMALL_BYTES and self.seconds <= _SMALL_SECONDS and not (self.last or self.skip or self.full)
+        )
 
     @property
     def manner(self) -> tuple[bool, ...]:

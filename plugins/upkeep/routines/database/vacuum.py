@@ -5,7 +5,8 @@ lower limits because the hours are quiet (`share`, `freeze_share`). Beyond autov
 vacuumed or analyzed, those whose counters were lost in a crash, parents of partitions, and tables for which autovacuum
 is switched off. Ids that grow old weigh most; every run in which a table did not get its turn counts as well, so none
 starves. Tables that the system file names come first. Each table is estimated from the ledger's memory and not begun
-when it would not be done within the budget and the maintenance window.
+when it would not be done within the budget and the maintenance window. VACUUM FULL is only proposed, for tables whose
+bloat was measured: it is done when a person has agreed to that table.
 
 **Why.** Dead rows that stay make tables and indexes grow and statements slow; ids that are not frozen in time stop the
 server. Autovacuum does most of it, but at any hour, gently, and not everything.
@@ -35,9 +36,10 @@ from upkeep.core.cadence import Covers
 from upkeep.core.job import Job
 from upkeep.core.model import Action, Begun, Ended, Judgement, Outcome, Plan
 from upkeep.core.system import PostgresTarget
-from upkeep.routines.database import _vacuum_crew, _vacuum_look, _vacuum_plan, _vacuum_verify
+from upkeep.routines.database import _vacuum_crew, _vacuum_full, _vacuum_look, _vacuum_plan, _vacuum_verify
 from upkeep.routines.database._vacuum_look import Seen
 from upkeep.routines.database._vacuum_settings import VacuumSettings
+from upkeep.routines.database._vacuum_work import Times
 
 TITLE = "Vacuum and analyze"
 TARGETS = ("postgres",)
@@ -56,7 +58,9 @@ VacuumJob = Job[PostgresTarget, Settings]
 
 def observe(job: VacuumJob) -> Seen:
     """Ask for everything that the decision needs."""
-    return _vacuum_look.look(job)
+    return _vacuum_look.look(
+        job, _vacuum_full.questions(job), lambda server, answers: _vacuum_full.measured(job, server, answers)
+    )
 
 
 def judge(job: VacuumJob, seen: Seen) -> Judgement:
@@ -65,8 +69,10 @@ def judge(job: VacuumJob, seen: Seen) -> Judgement:
 
 
 def plan(job: VacuumJob, seen: Seen) -> Plan:
-    """Decide which tables are done, the worst first."""
-    return _vacuum_plan.plan(job, seen)
+    """Decide which tables are done, the worst first, and which rewrites are proposed."""
+    decided = _vacuum_plan.plan(job, seen)
+    times = Times(job.tools.history, job.routine, job.settings.first_rate)
+    return Plan(actions=(*decided.actions, *_vacuum_full.proposals(job, seen, times)))
 
 
 def act_all(job: VacuumJob, actions: Sequence[Action]) -> Iterator[Sequence[Begun | Ended]]:
