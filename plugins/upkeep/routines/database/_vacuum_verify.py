@@ -86,6 +86,9 @@ def _unremovable(done: Sequence[Any], seen: Seen, job: CareJob) -> Iterator[Find
     stayed = {}
     for evidence in done:
         rows, limit = evidence["report"].get("unremovable"), evidence.get("limit")
+        table = seen.tables.get(evidence["oid"])
+        if table is not None and table.is_system:
+            continue  # analyzing others at the same time leaves dead rows there, which our own lanes still hold
         severity, _ = job.settings.unremovable.crossed(100 * rows / limit) if rows and limit else (Severity.OK, None)
         if severity is not Severity.OK:
             stayed[evidence["table"]] = (severity, rows)

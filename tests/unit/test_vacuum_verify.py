@@ -1,0 +1,24 @@
+"""What is said of a vacuum that left dead rows where they were."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+from tests.unit.test_vacuum_need import TABLE
+from upkeep.routines.database._vacuum_settings import VacuumSettings
+from upkeep.routines.database._vacuum_verify import _unremovable
+
+
+def test_what_our_own_analyze_left_in_the_catalogue_is_no_trouble() -> None:
+    """While one lane analyzes, another cannot remove the statistics it replaces: no finding on a healthy server."""
+    tables = {1: TABLE, 2: replace(TABLE, schema="pg_catalog", name="pg_catalog.pg_statistic", is_system=True)}
+    seen: Any = SimpleNamespace(tables=tables, held=())
+    job: Any = SimpleNamespace(settings=VacuumSettings())
+    done = [
+        {"oid": oid, "table": table.name, "report": {"unremovable": 270}, "limit": 130} for oid, table in tables.items()
+    ]
+    assert [*_unremovable(done[1:], seen, job)] == []
+    [finding] = _unremovable(done, seen, job)
+    assert "s.t (270)" in finding.message and "pg_statistic" not in finding.message
