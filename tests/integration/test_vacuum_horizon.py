@@ -105,9 +105,9 @@ def test_a_slot_is_named(major: int):
         assert "nobody reads it" in held.message and "pg_drop_replication_slot('away')" in held.hint
         assert statuses(record) == {"public.payment": "done"}
         assert evidence(record, "public.payment")["report"]["unremovable"] > 0
-        # A slot does not say since when: known is that it stood at the same id when the last run began.
-        care.run()
-        assert statuses(care.run()) == {"public.payment": "skipped"}
+        # A slot does not say since when: known is that it stood at the same id when an earlier run began.
+        for _ in range(3):
+            assert statuses(care.run()) == {"public.payment": "skipped"}
         db.execute("SELECT pg_drop_replication_slot('away')")
         assert statuses(care.run()) == {"public.payment": "done"}
 

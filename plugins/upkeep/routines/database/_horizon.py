@@ -20,12 +20,16 @@ _NAMED = 5
 
 @dataclass(frozen=True)
 class Holder:
-    """One who holds the horizon back. `since` is a moment from which on it did so for certain, if one is known."""
+    """One who holds the horizon back.
+
+    `since` is a moment from which on it did so for certain, if one is known; `is_new`: the ledger does not know of it.
+    """
 
     kind: str
     name: str
     row: Row
     since: datetime | None
+    is_new: bool = True
 
     @property
     def age(self) -> float:
@@ -82,14 +86,15 @@ def holders(rows: Sequence[Row], history: History, now: datetime) -> tuple[Holde
         kind = f"{row['kind']} catalog" if row["catalog"] else row["kind"]
         since = None if row["seconds"] is None else now - timedelta(seconds=row["seconds"])
         known = before.get(f"{kind} {row['name']}".strip())
-        if since is None and known is not None and known.value == row["xmin"]:
+        is_new = known is None or known.value != row["xmin"]
+        if since is None and known is not None and not is_new:
             since = known.at
-        found.append(Holder(row["kind"], row["name"] or "", row, since))
+        found.append(Holder(row["kind"], row["name"] or "", row, since, is_new))
     return tuple(found)
 
 
 def remembered(held: Sequence[Holder]) -> tuple[Measurement, ...]:
-    """Return what the next run must know about those that do not say since when they hold."""
+    """Return what the next runs must know about those that do not say since when they hold: only what is new."""
     return tuple(
         Measurement(
             name="horizon.xmin",
@@ -98,7 +103,7 @@ def remembered(held: Sequence[Holder]) -> tuple[Measurement, ...]:
             subject=f"{h.kind} catalog {h.name}" if h.row["catalog"] else h.subject,
         )
         for h in held
-        if h.row["seconds"] is None
+        if h.row["seconds"] is None and h.is_new
     )
 
 

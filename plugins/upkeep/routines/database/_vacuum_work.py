@@ -68,7 +68,7 @@ class Work:
         """Return this work as an action; what is as usual is left out of its details."""
         usual = asdict(_USUAL)
         return Action(
-            name="vacuum" if self.vacuum else "analyze",
+            name="vacuum" if self.vacuum or not self.analyze else "analyze",
             subject=self.name,
             reason=reason,
             details={key: value for key, value in asdict(self).items() if key != "name" and value != usual[key]},
