@@ -13,7 +13,7 @@ from tests.unit import report_samples as samples
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed (apt-get install chromium)")
-PAGES = ("troubled", "quiet", "hostile")
+PAGES = ("troubled", "quiet", "hostile", "heavy")
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +33,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "troubled": samples.troubled(),
         "quiet": samples.report_of(samples.quiet_events(), samples.troubled_extras()),
         "hostile": samples.hostile(),
+        "heavy": samples.heavy(),
     }
     folder = tmp_path_factory.mktemp("reports")
     for name, report in made.items():

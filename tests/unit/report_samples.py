@@ -395,6 +395,120 @@ def quiet_events(systems: Iterable[str] = ("claims", "campus"), dry_run: bool = 
     return said
 
 
+def vacuumed(name: str, size: int, **more: Any) -> dict[str, Any]:
+    """Evidence of a table, as the vacuum keeps it."""
+    return {
+        "table": name,
+        "oid": 16_400,
+        "seconds": size / 2e8,
+        "before": {"heap": size, "indexes": size // 2, "dead": size // 900, "xid_age": 180_000_000},
+        "after": {"heap": size * 3 // 4, "indexes": size // 2, "dead": 0, "xid_age": 5},
+        "report": {"removed": size // 900, "pages_removed": size // 4 // 8192, "wal_bytes": size // 10},
+        **more,
+    }
+
+
+def vacuum(system: str, tables: int) -> list[ev.Event]:
+    """A night after a long time: most tables done, some in bundles, a few locked, one damaged."""
+    actions: list[tuple[Action, str, str, dict[str, Any]]] = []
+    findings: list[Finding] = []
+    for n in range(tables):
+        name = f"public.claim_{n:04d}"
+        action = Action(name="vacuum", subject=name, reason="20 % of its rows are dead")
+        if n % 50 == 7:
+            why = f"{name} could not be vacuumed: it was locked, and again at the end of the run: pid {4000 + n} app"
+            findings.append(finding("locked", name, Severity.WARNING, why, hint="end what holds the lock"))
+            actions.append((action, "skipped", why, {"table": name, "carried": True, "waited": 2, "locked": True}))
+        elif n == 11:
+            why = f"{name}: invalid page in block 17 of relation base/5/16400 (SQLSTATE XX001)"
+            findings.append(finding("damaged", name, Severity.CRITICAL, why, hint="change nothing, keep every backup"))
+            actions.append((action, "failed", why, {"table": name, "sqlstate": "XX001", "seconds": 0.2}))
+        else:
+            size = 3_000_000_000 // (n + 1)
+            told = f"vacuumed in {size / 2e8:.2f} s, {size // 900:,} rows removed"
+            actions.append((action, "done", told, vacuumed(name, size)))
+    small = [{**vacuumed(f"public.note_{n:02d}", 20_000), "status": "done", "detail": "vacuumed"} for n in range(50)]
+    bundle = Action(name="vacuum", subject="public.note_00 and 49 more small tables", reason="dead rows; and so on")
+    actions.append((bundle, "done", "50 small tables: 50 done; 1,100 rows removed", {"tables": small}))
+    measurements = [
+        measure("vacuum.done", tables, "tables"),
+        measure("vacuum.oldest_age", 182_345_678, "xids"),
+        measure("vacuum.wal_bytes", 5.3e8, "bytes"),
+        measure("vacuum.carried_over", 1, "tables"),
+        *(measure("vacuum.seconds", 9 / (n + 1), "s", f"public.claim_{n:04d}") for n in range(tables // 2)),
+    ]
+    return story(
+        key("database.vacuum", f"{system}/db"),
+        "Vacuum and analyze",
+        seconds=900,
+        state="failed",
+        findings=findings,
+        measurements=measurements,
+        actions=actions,
+    )
+
+
+def reindex(system: str) -> list[ev.Event]:
+    """Some indexes rebuilt, some left to people."""
+    actions: list[tuple[Action, str, str, dict[str, Any]]] = []
+    for n in range(12):
+        name, size = f"public.claim_{n:02d}_date_idx", 900_000_000 // (n + 1)
+        approval = f"rebuilding {name} takes about {12 - n} min" if n < 3 else ""
+        action = Action(
+            name="rebuild",
+            subject=name,
+            reason=f"{60 - n} % of it is empty",
+            approval=approval,
+            undo="",
+            details={"bytes": size, "command": f"REINDEX INDEX CONCURRENTLY {name}"},
+        )
+        proof = {"index": name, "seconds": size / 3e7, "bytes_before": size, "bytes_after": size // 3}
+        told = f"{name} was rebuilt: {size // 1_000_000} MB before, {size // 3_000_000} MB now"
+        actions.append((action, "proposed", "", {}) if approval else (action, "done", told, proof))
+    said = story(key("database.reindex", f"{system}/db"), "Index rebuilds", after=30, actions=actions)
+    return [
+        event.model_copy(update={"proposed": True}) if isinstance(event, ev.ActionOpened) and event.action.approval
+        else event
+        for event in said
+        if not (isinstance(event, ev.ActionClosed) and event.status == "proposed")
+    ]  # fmt: skip
+
+
+def heavy_events(tables: int = 40, systems: Iterable[str] = tuple(TITLES)) -> list[ev.Event]:
+    """The heavy work of a weekend, with findings of several lines and one that all systems share."""
+    names = list(systems)
+    routines = ("database.vacuum", "database.reindex", "database.slow_queries", "capacity.growth")
+    said: list[ev.Event] = [opened("weekly"), expected(*((r, f"{s}/db") for s in names for r in routines))]
+    slow = finding(
+        "slow",
+        "4711",
+        Severity.WARNING,
+        "65 calls of 812 ms in the mean, of one statement\nSELECT *\n  FROM claim\n WHERE id = $1\nSeq Scan on claim",
+        observed="812 ms",
+        limit="50 ms",
+        hint="CREATE INDEX CONCURRENTLY claim_id ON claim (id);\nundo: DROP INDEX CONCURRENTLY claim_id;",
+    )
+    short = finding(
+        "history",
+        "server",
+        Severity.UNKNOWN,
+        "too little history to tell when space will be used up: 1 point, expected 5",
+        hint="wait for four more runs",
+    )
+    for system in names:
+        said += vacuum(system, tables)
+        said += reindex(system)
+        taken = measure("statements.taken_at", START.timestamp(), "epoch s")
+        slow_key = key("database.slow_queries", f"{system}/db")
+        said += story(slow_key, "Slow queries", after=12, findings=(slow,), measurements=(taken,))
+        said += story(key("capacity.growth", f"{system}/db"), "Growth and capacity", after=13, findings=(short,))
+    return said
+
+
+def heavy(tables: int = 40) -> Report:
+    return report_of(heavy_events(tables), troubled_extras())
+
+
 HOSTILE = (
     "<script>alert(1)</script>",
     '"><img src=x onerror=alert(1)>',

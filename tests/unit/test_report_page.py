@@ -249,6 +249,72 @@ def test_many_subjects_make_no_wall():
     assert shown[:3] == ["public.t7", "public.t2000", "public.t1999"]
 
 
+def test_two_thousand_tables_on_five_systems_make_a_page_that_opens():
+    """Totals and the worst or largest stand in the open, some in a fold, the rest is counted; the log stays short."""
+    report = samples.heavy(tables=2000)
+    assert len(report.html) < 400_000 and len(report.markdown) < 30_000
+    part = Page(report.html).text.split("Vacuum and analyze campus/db")[1]
+    sizes = [3_000_000_000 // (n + 1) for n in range(2000) if n % 50 != 7 and n != 11] + [20_000] * 50
+    rows, pages = sum(size // 900 for size in sizes), sum(size // 4 // 8192 for size in sizes)
+    said = f"2,009 done, 1 failed, 40 skipped; {rows:,} rows and {pages:,} pages removed, 5.5 GB freed"
+    assert said in part and said in report.markdown
+    shown = part.split("rows removed size took")[1]
+    first = ["public.claim_0011", "public.claim_0007", "public.claim_0057"]
+    assert sorted(first, key=shown.index) == first
+    assert "2,040 more actions" in part and "1,980 further actions in the ledger" in part
+    assert "31 more findings" in part
+
+
+def test_a_row_tells_what_it_gained():
+    """Before and after, rows removed, and the words of what was not done."""
+    text = Page(samples.heavy().html).text
+    assert "public.claim_0000 vacuum ✓ done 3,333,333 4.2 GB → 3.5 GB 15 s" in text
+    assert "public.claim_0007 public.claim_0007 could not be vacuumed: it was locked" in text
+    assert "public.claim_0011 invalid page in block 17" in text
+    assert "9 done, 3 waiting for approval" in text and "215 MB → 71.5 MB" in text
+
+
+def test_of_many_actions_only_those_that_somebody_must_see_show_their_evidence():
+    """What failed and what waits for approval; of a few actions all."""
+    deeds = samples.heavy().html.count('class="deed"')
+    assert deeds == len(samples.TITLES) * (1 + 3)
+
+
+def test_the_same_trouble_on_several_targets_is_one_item():
+    """Word for word the same with the same cure is told once, with all its targets; the count stays that of targets."""
+    text = Page(samples.heavy().html).text
+    needs = text.split("Needs a human")[1].split("Approvals")[0]
+    assert needs.count("too little history") == 1 and "5 unknown" in text
+    assert "campus/db cardiology/db claims/db molecular/db student/db server Growth and capacity" in needs
+
+
+def test_another_cure_is_another_item():
+    """What differs in a single word is not put together."""
+    said = [samples.opened(), samples.expected(("database.health", "claims/db"), ("database.health", "campus/db"))]
+    for system in ("claims", "campus"):
+        found = samples.finding("privilege", "x", Severity.UNKNOWN, "x is hidden", hint=f"GRANT x TO {system}")
+        said += samples.story(samples.key("database.health", f"{system}/db"), "Health", findings=(found,))
+    report = samples.report_of(said)
+    assert Page(report.html).text.split("Systems at a glance")[0].count("x is hidden") == 2
+    assert "GRANT x TO claims" in report.markdown and "GRANT x TO campus" in report.markdown
+
+
+def test_a_short_line_about_an_action_names_its_subject():
+    """`analyzed in 0.35 s` is of no use without the table."""
+    action = samples.Action(name="analyze", subject="public.t", reason="never analyzed")
+    told = samples.story(
+        samples.key("database.analyze", "claims/db"), "Analyze", actions=[(action, "done", "analyzed in 0.35 s", {})]
+    )
+    html = samples.report_of([samples.opened(), samples.expected(("database.analyze", "claims/db")), *told]).html
+    assert '<p class="small lines">analyze public.t: analyzed in 0.35 s</p>' in html
+
+
+def test_lines_of_a_finding_stay_lines_in_its_section():
+    """A statement and its plan are not run together."""
+    html = samples.heavy().html
+    assert html.count("<pre") > 5 and html.count("SELECT *\n\u00a0\u00a0FROM claim\n\u00a0WHERE id = $1") == 6
+
+
 def test_hostile_text_stays_text():
     """Names, messages, ids and evidence from outside become no element, no attribute and no style."""
     html = samples.hostile().html

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from upkeep.core.model import Severity
+from upkeep.core.model import Action, Severity
 from upkeep.ledger.events import ApprovalAsked, ApprovalDecided
 from upkeep.ledger.record import RunRecord
 from upkeep.report import human
@@ -59,7 +59,7 @@ def _unasked(record: RunRecord) -> Iterator[Approval]:
                 f"{human.plural(len(left), 'change')} by {routine.title} on {routine.key.target}",
                 "nobody was asked by this run: an earlier request is still open under Required Actions of Airflow,"
                 " or the run is a backfill",
-                tuple(f"{human.label(action.name)} {action.subject}" for action in left),
+                tuple(map(_change, left)),
             )
 
 
@@ -69,4 +69,9 @@ def _heading(event: ApprovalAsked | ApprovalDecided, titles: dict[str, str]) -> 
 
 
 def _changes(event: ApprovalAsked | ApprovalDecided) -> tuple[str, ...]:
-    return tuple(f"{human.label(action.name)} {action.subject}" for action in event.actions)
+    return tuple(map(_change, event.actions))
+
+
+def _change(action: Action) -> str:
+    why = f": {action.reason}" if action.reason else ""
+    return human.one_line(f"{human.label(action.name)} {action.subject}{why}", 300)

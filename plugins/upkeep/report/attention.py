@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from upkeep.core.model import Finding, Severity
 from upkeep.ledger.events import ApprovalDecided, Escalated, Expected
@@ -29,6 +29,25 @@ class Item(NamedTuple):
     """Routine and target whose section tells more."""
     subject: str = ""
     """The part of the target that it is about, where the message does not name it."""
+    others: tuple[Any, ...] = ()
+    """The same on other targets."""
+
+    @property
+    def group(self) -> tuple[Item, ...]:
+        """Itself and the same on other targets."""
+        return (self, *self.others)
+
+    @property
+    def is_same_subject(self) -> bool:
+        """Whether it is about the same part of every target."""
+        return len({one.subject for one in self.group}) == 1
+
+    @property
+    def places(self) -> str:
+        """Where it is, in words."""
+        if self.is_same_subject:
+            return " ".join(filter(None, (", ".join(one.place for one in self.group), self.subject)))
+        return ", ".join(" ".join(filter(None, (one.place, one.subject))) for one in self.group)
 
 
 def items(record: RunRecord, extras: Extras) -> tuple[Item, ...]:
@@ -41,6 +60,15 @@ def items(record: RunRecord, extras: Extras) -> tuple[Item, ...]:
         *(item for escalation in record.escalations for item in _untold(escalation)),
     ]
     return tuple(sorted(found, key=lambda item: -item.severity.rank))
+
+
+def grouped(found: Iterable[Item]) -> list[Item]:
+    """Put together what is the same, word for word and with the same cure, on several targets; the order stays."""
+    groups: dict[tuple[Any, ...], list[Item]] = {}
+    for item in found:
+        same = (item.severity, item.what, item.message, item.hint, item.observed, item.limit, item.since)
+        groups.setdefault(same, []).append(item)
+    return [first._replace(others=tuple(others)) for first, *others in groups.values()]
 
 
 def needs_human(item: Item) -> bool:

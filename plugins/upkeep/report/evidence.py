@@ -9,21 +9,12 @@ from datetime import datetime
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
-from upkeep.core.model import OutcomeStatus, Severity
+from upkeep.core.model import Severity
 from upkeep.ledger.record import ActionRecord
 from upkeep.report import human
+from upkeep.report.work import outcome_words
 
 EVIDENCE_LIMIT = 4000
-_WORDS = {
-    "": ("never closed", Severity.UNKNOWN),
-    "planned": ("planned, not done", Severity.INFO),
-    "proposed": ("needs approval, not done", Severity.INFO),
-    OutcomeStatus.DONE: ("done", Severity.OK),
-    OutcomeStatus.UNCHANGED: ("nothing needed doing", Severity.OK),
-    OutcomeStatus.SKIPPED: ("skipped", Severity.INFO),
-    OutcomeStatus.FAILED: ("failed", Severity.CRITICAL),
-}
-
 _NAMES = {
     "manifest_sha256": "manifest SHA-256",
     "content_sha256": "content SHA-256 (fingerprints of every table)",
@@ -71,10 +62,16 @@ class Deed(NamedTuple):
     evidence: str
     """Everything else that was noted, as JSON."""
 
+    @property
+    def short(self) -> str:
+        """The detail, with what it is about where it does not say so itself."""
+        told = self.subject in self.detail
+        return self.detail if told or not self.detail else f"{self.name} {self.subject}: {self.detail}"
+
 
 def deed(record: ActionRecord, zone: ZoneInfo) -> Deed:
     """Return an action as the report shows it, times in the time zone of its system."""
-    outcome, severity = _WORDS.get(record.status, (record.status, Severity.UNKNOWN))
+    outcome, severity = outcome_words(record.status)
     took = (record.closed_at - record.opened_at).total_seconds() if record.closed_at else None
     rest = {key: value for key, value in record.evidence.items() if key not in ("backup", "verification")}
     return Deed(

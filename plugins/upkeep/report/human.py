@@ -15,6 +15,8 @@ _UNPRINTABLE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff\ufffe\uffff\ud800-\udfff]"
 )
 _STATES = ("healthy", "degraded", "down")
+_QUANTITIES = {"seconds": "time", "bytes": "size"}
+_SINGULAR = {"indexes": "index", "queries": "query", "retries": "retry"}
 _SAME_UNIT = {
     "": "count",
     "ratio": "1",
@@ -65,6 +67,17 @@ def number(value: float) -> str:
     return f"{value:,.1f}" if 1000 <= abs(value) < 1e15 else f"{value:.3g}"
 
 
+def quantity(name: str) -> str:
+    """Return the dotted name of a measurement as words that go with its value in human units.
+
+    >>> quantity("vacuum.wal_bytes"), quantity("copy.seconds")
+    ('vacuum WAL size', 'copy time')
+    """
+    words = label(name).split(" ")
+    words[-1] = _QUANTITIES.get(words[-1], words[-1])
+    return " ".join({"wal": "WAL", "io": "I/O", "toast": "TOAST"}.get(word, word) for word in words)
+
+
 def size(count: float) -> Shown:
     """Return bytes as PostgreSQL writes them (1 kB is 1024 bytes): the findings of routines do the same.
 
@@ -88,6 +101,8 @@ def duration(seconds: float) -> Shown:
     ['4.2 ms', '500 ms', '12.3 s', '3 min 20 s', '2 h 05 min', '3 d 3 h']
     """
     exact = f"{seconds:,.6g} s"
+    if 0 < abs(seconds) < 0.001:
+        return Shown(f"{seconds * 1e6:.3g} µs", exact)
     if abs(seconds) < 1:
         return Shown(f"{seconds * 1000:.3g} ms", exact)
     if abs(seconds) < 59.95:
@@ -127,9 +142,33 @@ def measured(value: float, unit: str) -> Shown:
         "h": lambda: duration(value * 3600),
         "state": lambda: Shown(_STATES[int(value)] if value in range(len(_STATES)) else number(value), f"{value:g}"),
         "count": lambda: Shown(number(value), f"{value!r}"),
+        "epoch s": lambda: _epoch(value),
+        "crc32": lambda: Shown(f"{int(value):08x}", f"{value!r}"),
     }
     known = by_unit.get(_SAME_UNIT.get(unit, unit))
-    return known() if known else Shown(f"{number(value)} {unit}", f"{value!r} {unit}")
+    return known() if known else Shown(_counted(value, unit), f"{value!r} {unit}")
+
+
+def _counted(value: float, unit: str) -> str:
+    """Return a number of things: one of them in the singular, very many in millions.
+
+    >>> _counted(1, "indexes"), _counted(1, "xid"), _counted(182_345_678, "xids"), _counted(84.2, "MB/s")
+    ('1 index', '1 xid', '182 million xids', '84.2 MB/s')
+    """
+    if value == 1 and unit.isalpha() and unit.endswith("s"):
+        return f"1 {_SINGULAR.get(unit, unit[:-1])}"
+    for word, many in (("billion", 1e9), ("million", 1e6)):
+        if abs(value) >= 10 * many or (word == "billion" and abs(value) >= many):
+            return f"{value / many:.3g} {word} {unit}"
+    return f"{number(value)} {unit}"
+
+
+def _epoch(value: float) -> Shown:
+    """Return seconds since 1970 as a moment; what lies outside of the calendar stays a number."""
+    try:
+        return moment(datetime.fromtimestamp(value, UTC), ZoneInfo("UTC"))
+    except (OverflowError, ValueError, OSError):
+        return Shown(f"{number(value)} s", f"{value!r} s")
 
 
 def moment(at: datetime | None, zone: ZoneInfo) -> Shown:

@@ -11,13 +11,16 @@ from upkeep.core.model import Measurement, Severity, worst
 from upkeep.ledger.record import ActionRecord, RoutineRecord, RunRecord
 from upkeep.report import human
 from upkeep.report.approvals import Approval, approvals
-from upkeep.report.attention import Item, needs_human
+from upkeep.report.attention import Item, grouped, needs_human
 from upkeep.report.extras import Extras
 from upkeep.report.headline import Headline, is_dry
 from upkeep.report.sections import status
+from upkeep.report.work import notable, work
 
 # Underscores inside a word are plain text in Markdown, and a log full of `\_` is hard to read.
 _MARKUP = re.compile(r"[\\`*\[\]<>|~&#!]|(?<!\w)_++|_++(?!\w)|(?<=:)//|(?<=\bwww)\.")
+# A log that nobody reads to its end is signed unread.
+_ISSUES = 100
 # Which measurements answer the template's questions, by the beginning of their name, in percent or as a ratio.
 _STATUS = (
     ("CPU Usage", ("cpu",)),
@@ -134,7 +137,14 @@ def _task(routine: RoutineRecord) -> tuple[str, str, str, str]:
         notes.append(f"try {routine.key.try_number}")
     if routine.findings:
         notes.append(human.plural(len(routine.findings), "finding"))
-    return routine.title, routine.key.target, state, "; ".join([*notes, *map(_action, routine.actions)])
+    return routine.title, routine.key.target, state, "; ".join([*notes, *_actions(routine)])
+
+
+def _actions(routine: RoutineRecord) -> Iterator[str]:
+    """Tell a few actions one by one; of many the totals, and a few of those that somebody must see."""
+    if many := work(routine.actions, 0):
+        yield many.said
+    yield from map(_action, notable(routine.actions))
 
 
 def _action(done: ActionRecord) -> str:
@@ -151,13 +161,15 @@ def _approvals(asked: Iterable[Approval]) -> Iterator[str]:
 
 
 def _issues(items: Iterable[Item]) -> Iterator[str]:
-    for item in items:
+    found = grouped(items)
+    for item in found[:_ISSUES]:
         limits = f" (seen {item.observed}, limit {item.limit})" if item.limit else ""
         since = f"; {item.since.text}" if item.since.text else ""
-        place = " ".join(filter(None, (item.place, item.subject)))
-        yield f"- {item.severity}: {escape(place)}: {escape(item.message + limits + since)}"
+        yield f"- {item.severity}: {escape(item.places)}: {escape(item.message + limits + since)}"
         yield "  - Resolution: none by this run"
         yield f"  - Follow-up: {'Required' if needs_human(item) else 'Not Required'}"
+    if left := found[_ISSUES:]:
+        yield f"- and {len(left):,} more, none worse than {left[0].severity}: see the ledger"
 
 
 def _system_status(record: RunRecord) -> Iterator[str]:
@@ -186,6 +198,10 @@ def _highest(record: RunRecord, names: tuple[str, ...]) -> str:
 
 
 def _next_steps(items: Iterable[Item]) -> Iterator[str]:
-    urgent = [item for item in items if needs_human(item)]
-    steps = (f"- {escape(item.place)}: {escape(item.hint or 'find out: ' + item.message)}" for item in urgent)
-    yield from dict.fromkeys(steps) or ("- None",)
+    urgent = grouped(item for item in items if needs_human(item))
+    steps = list(
+        dict.fromkeys(f"- {escape(item.places)}: {escape(item.hint or 'find out: ' + item.message)}" for item in urgent)
+    )
+    yield from steps[:_ISSUES] or ("- None",)
+    if len(steps) > _ISSUES:
+        yield f"- and {len(steps) - _ISSUES:,} more: see the ledger"

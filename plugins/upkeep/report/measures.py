@@ -62,7 +62,7 @@ def fold_size(routines: int) -> int:
 def lay_out(routine: RoutineRecord, extras: Extras, fold: int = FOLD) -> Measures:
     """Arrange the measurements of a routine; a thousand subjects give a short table, a fold and a count."""
     single = [m for m in routine.measurements if not m.subject]
-    tiles = [_tile(m, human.label(m.name), routine, extras) for m in single[: TILES + fold]]
+    tiles = [_tile(m, human.quantity(m.name), routine, extras) for m in single[: TILES + fold]]
     marks: dict[str, Severity] = {}
     for finding in routine.findings:
         marks[finding.subject] = worst((finding.severity, marks.get(finding.subject, Severity.OK)))
@@ -101,7 +101,7 @@ def _table(
     fold: int,
 ) -> Table:
     prefix = _common_prefix(list(group))
-    columns = {name: human.label(name.removeprefix(prefix)) for name in group}
+    columns = {name: human.quantity(name.removeprefix(prefix)) for name in group}
     subjects = list(dict.fromkeys(subject for values in group.values() for subject in values))
     if len(subjects) > ROWS:
         ranking = _ranking(group)

@@ -12,7 +12,7 @@ from upkeep.ledger.record import RunRecord
 from upkeep.ledger.verdict import Verdict
 from upkeep.report import human, sections
 from upkeep.report.approvals import approvals
-from upkeep.report.attention import items, needs_human
+from upkeep.report.attention import grouped, items, needs_human
 from upkeep.report.evidence import as_json
 from upkeep.report.extras import Extras, Report
 from upkeep.report.headline import headline, is_dry
@@ -22,6 +22,7 @@ from upkeep.report.templating import render
 BAR = "<!--bar-->"
 """Where a page that shows a kept report may put its own navigation. No foreign text can forge it: `<` is escaped."""
 _ITEMS_SHOWN = 25
+_ITEMS_FOLDED = 200
 _SYSTEMS_OPEN = 12
 
 
@@ -50,7 +51,8 @@ def build(record: RunRecord, verdict: Verdict, extras: Extras) -> Report:
     """Return the report of a run as one self-contained HTML page and as a maintenance log in Markdown."""
     found = items(record, extras)
     head = headline(record, verdict, found)
-    urgent = [item for item in found if needs_human(item)]
+    urgent = grouped(item for item in found if needs_human(item))
+    notes = grouped(item for item in found if not needs_human(item))
     systems = sections.sections(record, extras)
     html = render(
         "report.html",
@@ -59,8 +61,10 @@ def build(record: RunRecord, verdict: Verdict, extras: Extras) -> Report:
         reasons=() if urgent else verdict.reasons,
         dry_run=is_dry(record),
         urgent=urgent[:_ITEMS_SHOWN],
-        urgent_more=urgent[_ITEMS_SHOWN:],
-        notes=[item for item in found if not needs_human(item)],
+        urgent_more=urgent[_ITEMS_SHOWN : _ITEMS_SHOWN + _ITEMS_FOLDED],
+        urgent_left=max(len(urgent) - _ITEMS_SHOWN - _ITEMS_FOLDED, 0),
+        notes=notes[:_ITEMS_FOLDED],
+        notes_left=max(len(notes) - _ITEMS_FOLDED, 0),
         anchors=sections.anchors(record),
         told=[told(escalation, extras) for escalation in record.escalations],
         approvals=list(approvals(record, extras)),

@@ -12,7 +12,9 @@ from upkeep.report import human
 from upkeep.report.evidence import Deed, as_json, deed
 from upkeep.report.extras import Extras
 from upkeep.report.measures import Measures, fold_size, lay_out
+from upkeep.report.work import Work, notable, work
 
+FINDINGS = 10
 _FIRST_AREAS = ("database", "backup", "services")
 
 
@@ -30,8 +32,14 @@ class Part(NamedTuple):
     facts: tuple[human.Shown, ...]
     dry_run: bool
     findings: tuple[Finding, ...]
+    findings_more: tuple[Finding, ...]
+    findings_left: int
+    """Findings that are only counted here."""
     measures: Measures
+    work: Work | None
+    """Many actions, in short."""
     deeds: tuple[Deed, ...]
+    """Actions with all their evidence: all of a few, some of many."""
     settings: str
     stored: tuple[human.Shown, ...]
 
@@ -169,9 +177,12 @@ def _part(routine: RoutineRecord, place: str, extras: Extras, fold: int) -> Part
         hint=routine.hint,
         facts=tuple(facts),
         dry_run=routine.dry_run,
-        findings=ranked,
+        findings=ranked[:FINDINGS],
+        findings_more=ranked[FINDINGS : FINDINGS + fold],
+        findings_left=max(len(ranked) - FINDINGS - fold, 0),
         measures=lay_out(routine, extras, fold),
-        deeds=tuple(deed(action, zone) for action in routine.actions),
+        work=work(routine.actions, fold),
+        deeds=tuple(deed(action, zone) for action in notable(routine.actions)),
         settings=as_json(routine.settings) if routine.settings else "",
         stored=_stored(routine, extras) if routine.area == "backup" else (),
     )
