@@ -125,6 +125,7 @@ def _default_args(longest: timedelta, window_wait: timedelta) -> dict[str, Any]:
         "execution_timeout": longest,
         "window_wait": window_wait,
         "on_failure_callback": routine_failed,
+        "teller": "upkeep.escalation.request_opened",
         "trigger_rule": "all_done",
     }
 

@@ -68,7 +68,18 @@ def whom(duty: Duty, rung: int, owners: Iterable[str] = ()) -> Call:
     :param owners: the roles that own the work; they are told where the rung names no roles.
     """
     step = duty.ladder.rungs[min(rung, len(duty.ladder.rungs)) - 1]
-    wanted = step.roles or tuple(dict.fromkeys(owner for owner in owners if owner))
+    return _call(duty, rung, step.roles or tuple(dict.fromkeys(owner for owner in owners if owner)), step.level)
+
+
+def whom_to_ask(duty: Duty, owner: str) -> Call:
+    """Return who is asked to agree to a change: the role that owns the work, whatever the rungs of the ladder name.
+
+    A ladder is for trouble, which somebody must see to at once; a proposal waits for those who know the work.
+    """
+    return _call(duty, 1, (owner,) if owner else (), "primary")
+
+
+def _call(duty: Duty, rung: int, wanted: tuple[str, ...], level: str) -> Call:
     notes = [f"{duty.system} has no role {role!r}" for role in wanted if role not in duty.contacts]
     roles = [duty.contacts[role] for role in wanted if role in duty.contacts]
     if not roles and duty.contacts:
@@ -77,7 +88,7 @@ def whom(duty: Duty, rung: int, owners: Iterable[str] = ()) -> Call:
     if not duty.contacts:
         notes.append(f"{duty.system} has no contact that could be read")
     # One person may hold several roles.
-    people = tuple(dict.fromkeys(person for role in roles for person in _people(role, step.level)))
+    people = tuple(dict.fromkeys(person for role in roles for person in _people(role, level)))
     stand_ins = dict.fromkeys(person for role in roles for person in _people(role, "both"))
     return Call(
         system=duty.system,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import AsyncCallback, DeadlineAlert, DeadlineReference  # type: ignore[attr-defined] # stub lacks them
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from upkeep.core.cadence import Cadence
+    from upkeep.ledger.events import ApprovalAsked
+    from upkeep.operators.run import Run
 
 log = logging.getLogger(__name__)
 
@@ -70,4 +72,14 @@ def routine_failed(context: Context) -> None:
         log.exception("escalation of a failure failed")
 
 
-__all__ = ["build_deadlines", "deadline_missed", "routine_failed"]
+def request_opened(asked: ApprovalAsked, *, run: Run, answer_by: datetime) -> None:
+    """Tell the owner of the work that a person is asked to agree to it. Runs in the task that opens the request."""
+    try:
+        from upkeep.escalation.approval import tell_opened
+
+        log.info("escalation: %s", tell_opened(asked, run, answer_by))
+    except Exception:
+        log.exception("escalation of a request failed")
+
+
+__all__ = ["build_deadlines", "deadline_missed", "request_opened", "routine_failed"]

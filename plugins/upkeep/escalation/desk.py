@@ -16,7 +16,7 @@ from upkeep.ledger.record import RunRecord
 from upkeep.ledger.store import Ledger
 from upkeep.operators import wiring
 
-Cause = Literal["deadline", "failure"]
+Cause = Literal["deadline", "failure", "approval"]
 # Of 20 s: the rest is for the ledger, which may need 5 s to find out that it cannot be reached.
 CALLBACK_SECONDS = 12.0
 log = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ class Desk:
         if self.told(cause, notice.topic, call.rung):
             self.counts["told before"] += 1
             return
-        notice = notice.model_copy(update={"why": _why(call)})
+        notice = notice.model_copy(update={"why": "\n".join([notice.why or _why(call), *call.notes])})
         attempts = self._notifier.tell(call.people, call.stand_ins, notice)
         reached = any(attempt.delivered for attempt in attempts)
         if not reached:
@@ -86,15 +86,21 @@ def open_hasty_desk(run: ev.RunKey) -> Iterator[Desk]:
 
 def links(run: ev.RunKey, log_url: str = "") -> dict[str, str]:
     """Return where to look: log, run and report in the UI when `[api] base_url` is set, else the report's file."""
-    base, dag_id, run_id = _base_url(), quote(run.dag_id, safe=""), quote(run.run_id, safe="")
-    report = "Report (once the run has ended)"
-    if not base:
+    page, report = page_of(run), "Report (once the run has ended)"
+    if not page:
         return {report: str(wiring.report_path(run, "html"))}
+    dag_id, run_id = quote(run.dag_id, safe=""), quote(run.run_id, safe="")
     return {
         "Log": log_url,
-        "Open": f"{base}/dags/{dag_id}/runs/{run_id}",
-        report: f"{base}/upkeep/report?dag_id={dag_id}&run_id={run_id}",
+        "Open": page,
+        report: f"{_base_url()}/upkeep/report?dag_id={dag_id}&run_id={run_id}",
     }
+
+
+def page_of(run: ev.RunKey) -> str:
+    """Return the address of a run in the UI, empty where `[api] base_url` is not set."""
+    base = _base_url()
+    return f"{base}/dags/{quote(run.dag_id, safe='')}/runs/{quote(run.run_id, safe='')}" if base else ""
 
 
 def redact(text: str) -> str:
@@ -117,4 +123,4 @@ def _settled(told: ev.Escalated) -> bool:
 
 
 def _why(call: Call) -> str:
-    return "\n".join([f"You are told on rung {call.rung} of the ladder of {call.system}.", *call.notes])
+    return f"You are told on rung {call.rung} of the ladder of {call.system}."

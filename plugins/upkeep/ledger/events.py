@@ -172,7 +172,7 @@ class Escalated(_Event):
 
     kind: Literal["escalated"] = "escalated"
     run: RunKey
-    cause: Literal["deadline", "failure", "digest"]
+    cause: Literal["deadline", "failure", "approval", "digest"]
     subject: str
     system: str
     rung: int

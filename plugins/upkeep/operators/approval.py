@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.standard.operators.hitl import ApprovalOperator  # noqa: TID253 # only the approval DAG does
 from airflow.sdk import Param
 from airflow.sdk.definitions.param import ParamsDict
 
+from upkeep.operators import request
 from upkeep.operators.base import RoutineOperator
 from upkeep.operators.policy import RETRY_POLICY
+from upkeep.operators.proposals import ANSWER_WITHIN, ASK, tell
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from upkeep.core.model import Action
     from upkeep.core.routine import Routine
-    from upkeep.ledger.events import RoutineKey, RunKey
+    from upkeep.ledger.events import RoutineKey
     from upkeep.ledger.store import Ledger
     from upkeep.operators.lifecycle import Lifecycle
     from upkeep.operators.run import Run
     from upkeep.operators.window import Pass, Wait
 
-REQUEST, ASK, DO = "request", "ask", "do"
-ONLY = "only"
-# Shorter than a week: what is proposed again by the next weekly run is asked again by it.
-ANSWER_WITHIN = timedelta(days=6)
+REQUEST, DO = "request", "do"
 
 
 class _ChosenRoutineOperator(RoutineOperator):
@@ -41,7 +40,7 @@ class _ChosenRoutineOperator(RoutineOperator):
 
         run = super()._begin(context)
         self.target, name = params.one_name(run.params, "target"), params.one_name(run.params, "routine")
-        paths = _routines()
+        paths = request.paths_of_routines()
         params.check_names("routine", [name], paths)
         self._chosen = paths[name]
         return run
@@ -62,10 +61,16 @@ class RequestOperator(_ChosenRoutineOperator):
     """Open the run and say what a person is to be asked: what was proposed or, in a run by hand, what would be.
 
     By hand the routine looks and plans, and does nothing; when it has nothing that needs a person, the run ends here.
+
+    :param teller: dotted path of the function that tells people of the request; see `proposals.tell`.
     """
 
     ui_color = "#f6f0e2"
     _planned: tuple[Action, ...] = ()
+
+    def __init__(self, *, teller: str = "", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.teller = teller
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Return subject, body and actions of the request."""
@@ -83,11 +88,13 @@ class RequestOperator(_ChosenRoutineOperator):
             actions = self._look(context)
             if not actions:
                 with wiring.open_ledger() as ledger:
-                    ledger.write(_expected(run, REQUEST))
+                    ledger.write(request.expected(run, REQUEST))
                 raise AirflowSkipException(f"{self.target_id}: nothing that needs an approval")
+            asked = request.asked(run.key, run.params, actions)
             with wiring.open_ledger() as ledger:
-                ledger.write(_asked(run.key, run.params, actions))
-        return _question(run.params, actions, self.window_wait)
+                ledger.write(asked)
+            tell(self.teller, asked, run)
+        return request.question(run.params, actions, self.window_wait)
 
     def _begin(self, context: Context) -> Run:
         run = super()._begin(context)
@@ -116,7 +123,7 @@ class RequestOperator(_ChosenRoutineOperator):
         from upkeep.ledger.events import RunOpened
         from upkeep.operators import params, wiring
 
-        _check(run.params)
+        request.check(run.params)
         ledger.write(
             RunOpened(
                 at=wiring.now(),
@@ -127,7 +134,7 @@ class RequestOperator(_ChosenRoutineOperator):
                 window_end=None,
                 params=params.without_secrets({**run.params, "dry_run": False}),
             ),
-            _expected(run, DO),
+            request.expected(run, DO),
         )
 
 
@@ -148,12 +155,12 @@ class AskPersonOperator(ApprovalOperator):
         kwargs.setdefault("retry_policy", RETRY_POLICY)
         super().__init__(**kwargs)
         # Not an argument: Airflow has put the DAG's own params there.
-        self.params = ParamsDict({ONLY: _only_field([])})
+        self.params = ParamsDict({request.ONLY: _only_field([])})
 
     def execute(self, context: Context) -> Any:
         """Ask, with the changes to choose from."""
         asked = context["ti"].xcom_pull(task_ids=REQUEST)["actions"]
-        self.params = ParamsDict({ONLY: _only_field([_label(action) for action in asked])})
+        self.params = ParamsDict({request.ONLY: _only_field([request.label(action) for action in asked])})
         return super().execute(context)
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
@@ -174,9 +181,9 @@ class AskPersonOperator(ApprovalOperator):
         target, name = run.params["target"], run.params["routine"]
         yes = event["chosen_options"] == [self.APPROVE]
         asked = context["ti"].xcom_pull(task_ids=REQUEST)["actions"]
-        actions = _chosen(asked, event) if yes else asked
+        actions = request.chosen(asked, event) if yes else asked
         decided = ApprovalDecided(
-            at=_moment(event.get("responded_at")) or wiring.now(),
+            at=request.moment(event.get("responded_at")) or wiring.now(),
             run=run.key,
             routine=name,
             target=target,
@@ -191,7 +198,7 @@ class AskPersonOperator(ApprovalOperator):
             if not yes:
                 key = RoutineKey(**run.key.model_dump(), routine=name, target=target, try_number=1, task=DO)
                 row = Row(ledger, key, wiring.now)
-                row.open(Routine.load(_routines()[name]))
+                row.open(Routine.load(request.paths_of_routines()[name]))
                 by = f"rejected by {decided.by}" if user else f"nobody answered within {self.response_timeout}"
                 row.close("skipped", Severity.OK, f"{by}: nothing was done")
         self.log.info("%s by %s: %d actions", decided.decision, decided.by or "nobody", len(decided.actions))
@@ -227,7 +234,7 @@ class ApprovedChangesOperator(_ChosenRoutineOperator):
                 f"{self.target}: nobody has approved this; the task {ASK!r} has no answer",
                 f"clear the task {ASK!r} and answer it under Required Actions",
             )
-        chosen = _chosen(self._asked["actions"], self._answer)
+        chosen = request.chosen(self._asked["actions"], self._answer)
         self._approved = frozenset((action["name"], action["subject"]) for action in chosen)
         return super()._prepare(run, routine, key, ledger, since)
 
@@ -242,100 +249,3 @@ def _only_field(labels: list[str]) -> Param:
         title="Only these changes",
         description="Approve these and leave the others; empty: all of them.",
     )
-
-
-def _label(action: dict[str, Any]) -> str:
-    return f"{action['name']} {action['subject']}"
-
-
-def _chosen(asked: list[dict[str, Any]], answer: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the actions that an approval means."""
-    only = (answer.get("params_input") or {}).get(ONLY)
-    return [action for action in asked if not only or _label(action) in only]
-
-
-def _routines() -> dict[str, str]:
-    """Return the dotted path of every routine by its name."""
-    from upkeep.core.routine import discover_paths, routine_name
-
-    return {routine_name(path): path for path in discover_paths()}
-
-
-def _check(given: dict[str, Any]) -> None:
-    """Refuse what cannot be done.
-
-    :raises ConfigurationError: there is no such target or routine, or they do not go together.
-    """
-    from upkeep.core.errors import ConfigurationError
-    from upkeep.core.routine import Routine
-    from upkeep.operators import params
-    from upkeep.systems.load import load_system
-
-    paths = _routines()
-    params.check_names("routine", [given["routine"]], paths)
-    system = load_system(given["target"].split("/", 1)[0])
-    kind, routine = system.target(given["target"]).kind, Routine.load(paths[given["routine"]])
-    params.check_settings(given, {routine.name: routine})
-    if kind not in routine.targets:
-        raise ConfigurationError(
-            f"params of this run: {routine.name} works on {', '.join(routine.targets)}; {given['target']} is {kind}",
-            "correct the params and trigger again",
-        )
-
-
-def _expected(run: Run, task: str) -> Any:
-    """Return the event that says which task must come to a result; with nothing to ask, that is the one that looked."""
-    from upkeep.ledger.events import Expected
-    from upkeep.operators import wiring
-
-    target = run.params["target"]
-    system = target.split("/", 1)[0]
-    item = Expected.Item(routine=run.params["routine"], target=target, system=system, task=task)
-    return Expected(at=wiring.now(), run=run.key, items=(item,))
-
-
-def _asked(run: RunKey, given: dict[str, Any], actions: tuple[Action, ...]) -> Any:
-    """Return the event of a request that a person has opened by hand."""
-    from upkeep.ledger.events import ApprovalAsked
-    from upkeep.operators import wiring
-
-    target = given["target"]
-    return ApprovalAsked(
-        at=wiring.now(),
-        run=run,
-        request=run,
-        routine=given["routine"],
-        target=target,
-        system=target.split("/", 1)[0],
-        actions=actions,
-    )
-
-
-def _question(given: dict[str, Any], actions: tuple[Action, ...], longest: timedelta) -> dict[str, Any]:
-    """Return subject and body of the request as people read them, and its actions."""
-    from upkeep.core.routine import Routine
-    from upkeep.operators import wiring
-    from upkeep.report.question import Question
-    from upkeep.systems.load import load_system
-
-    system, now = load_system(given["target"].split("/", 1)[0]), wiring.now()
-    origin = given.get("proposed_by") or {}
-    asked = Question(
-        system=system,
-        target=given["target"],
-        routine=Routine.load(_routines()[given["routine"]]),
-        actions=actions,
-        proposed_by=" ".join(filter(None, (origin.get("dag_id"), origin.get("run_id")))),
-        answer_by=now + ANSWER_WITHIN,
-        now=now,
-        longest=longest,
-    )
-    return {
-        "subject": asked.subject,
-        "body": asked.body,
-        "actions": [action.model_dump(mode="json") for action in actions],
-    }
-
-
-def _moment(value: Any) -> datetime | None:
-    return datetime.fromisoformat(value) if isinstance(value, str) else value

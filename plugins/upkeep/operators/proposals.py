@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator, TriggerRule
@@ -15,11 +17,16 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from upkeep.core.model import Action
-    from upkeep.ledger.events import ApprovalAsked
+    from upkeep.ledger.events import ApprovalAsked, RunKey
     from upkeep.ledger.record import RoutineRecord, RunRecord
     from upkeep.ledger.store import Ledger
+    from upkeep.operators.run import Run
 
 APPROVALS = "approved_changes"
+ASK = "ask"
+"""The task of the approval DAG that waits for the answer."""
+# Shorter than a week: what is proposed again by the next weekly run is asked again by it.
+ANSWER_WITHIN = timedelta(days=6)
 # Failures to ask are recorded like those of a routine, under a target that no system can have.
 ROUTINE, TARGET = "approvals.propose", "site/approvals"
 
@@ -78,14 +85,16 @@ class AskOperator(BaseOperator):
     Not `TriggerDagRunOperator`: importing it costs every parse of a DAG file Airflow's whole database model.
 
     :param request: what `ProposalsOperator` returned.
+    :param teller: dotted path of the function that tells people of the request; see `tell`.
     """
 
     ui_color = "#f6f0e2"
 
-    def __init__(self, *, request: dict[str, Any], **kwargs: Any) -> None:
+    def __init__(self, *, request: dict[str, Any], teller: str = "", **kwargs: Any) -> None:
         kwargs.setdefault("retry_policy", RETRY_POLICY)
         super().__init__(**kwargs)
         self.request = request
+        self.teller = teller
 
     @property
     def request_id(self) -> str:
@@ -100,11 +109,16 @@ class AskOperator(BaseOperator):
         from airflow.sdk.exceptions import DagRunTriggerException
 
         from upkeep.core.errors import ConfigurationError
+        from upkeep.operators import wiring
+        from upkeep.operators.run import Run
 
         if context["ti"].get_dag(APPROVALS).is_paused:
             raise ConfigurationError(
                 f"the DAG {APPROVALS} is paused: nobody can be asked", "unpause it, clear this task"
             )
+        # Before it is started, because nothing of ours runs after that; who is told once is not told again.
+        run = Run.of(context, wiring.now())
+        tell(self.teller, _event(run.key, self.request), run)
         raise DagRunTriggerException(
             trigger_dag_id=APPROVALS,
             dag_run_id=self.request_id,
@@ -117,6 +131,17 @@ class AskOperator(BaseOperator):
             poke_interval=60,
             deferrable=False,
         )
+
+
+def tell(teller: str, asked: ApprovalAsked, run: Run) -> None:
+    """Have people told that they are asked.
+
+    :param teller: dotted path of a function of request, run and the moment by which an answer is wanted. A path and no
+        function, as Airflow has it for callbacks: those who tell stand above the operators. Empty: nobody is told.
+    """
+    if teller:
+        module, _, name = teller.rpartition(".")
+        getattr(importlib.import_module(module), name)(asked, run=run, answer_by=asked.at + ANSWER_WITHIN)
 
 
 def _open_elsewhere(routine: RoutineRecord, ledger: Ledger, ti: Any) -> set[tuple[str, str]]:
@@ -137,19 +162,6 @@ def _request(
     record: RunRecord, routine: RoutineRecord, actions: tuple[Action, ...]
 ) -> tuple[ApprovalAsked, dict[str, Any]]:
     """Return the event and the run to start: with the settings that led to the proposals, so that the plan compares."""
-    from upkeep.ledger.events import ApprovalAsked, RunKey
-    from upkeep.operators import wiring
-
-    run_id = _request_id(record, routine, actions)
-    event = ApprovalAsked(
-        at=wiring.now(),
-        run=record.run,
-        request=RunKey(dag_id=APPROVALS, run_id=run_id),
-        routine=routine.key.routine,
-        target=routine.key.target,
-        system=routine.system,
-        actions=actions,
-    )
     conf = {
         "target": routine.key.target,
         "routine": routine.key.routine,
@@ -158,7 +170,25 @@ def _request(
         "systems": [routine.system],
         "settings": {routine.key.routine: routine.settings} if routine.settings else None,
     }
-    return event, {"run_id": run_id, "conf": conf}
+    request = {"run_id": _request_id(record, routine, actions), "conf": conf}
+    return _event(record.run, request), request
+
+
+def _event(run: RunKey, request: dict[str, Any]) -> ApprovalAsked:
+    """Return the event that says that a run asks."""
+    from upkeep.ledger.events import ApprovalAsked, RunKey
+    from upkeep.operators import wiring
+
+    conf = request["conf"]
+    return ApprovalAsked(
+        at=wiring.now(),
+        run=run,
+        request=RunKey(dag_id=APPROVALS, run_id=request["run_id"]),
+        routine=conf["routine"],
+        target=conf["target"],
+        system=conf["target"].split("/", 1)[0],
+        actions=conf["actions"],
+    )
 
 
 def _request_id(record: RunRecord, routine: RoutineRecord, actions: tuple[Action, ...]) -> str:

@@ -187,7 +187,9 @@ def _untold(escalation: Escalated) -> Iterable[Item]:
     failed = [d for d in escalation.deliveries if d.delivered is False]
     reached = any(d.delivered for d in escalation.deliveries)
     for delivery in failed:
-        rest = "somebody else was reached" if reached else "nobody else was reached on this rung"
+        # A request has one rung, and its people are told again by none.
+        rung = "" if escalation.cause == "approval" else " on this rung"
+        rest = "somebody else was reached" if reached else f"nobody else was reached{rung}"
         why = delivery.detail or "no reason was given"
         yield Item(
             Severity.INFO if reached else Severity.WARNING,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -171,7 +171,7 @@ def _epoch(value: float) -> Shown:
         return Shown(f"{number(value)} s", f"{value!r} s")
 
 
-def moment(at: datetime | None, zone: ZoneInfo) -> Shown:
+def moment(at: datetime | None, zone: tzinfo) -> Shown:
     """Return a moment in a time zone, to the minute; the exact value is in UTC."""
     if at is None:
         return Shown("unknown")
