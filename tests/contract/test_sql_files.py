@@ -36,6 +36,7 @@ VALUES: dict[str, Any] = {
     "schema": "public",
     "named": ["public.claim"],
     "share": 0.5,
+    "exact": True,
     "everything": True,
     "names": ["public.claim_pkey"],
     "table_oid": 1,

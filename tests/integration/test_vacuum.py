@@ -319,3 +319,26 @@ def test_a_locked_table_does_not_stall_the_others(pg: PostgresServer, care: Care
     assert f"pid {pid} postgres (migration) holds AccessExclusiveLock" in told.message
     assert "Jane" not in told.message
     assert done(care.run()) == ["public.payment"]
+
+
+@NEWEST
+def test_many_small_tables_are_done_together(pg: PostgresServer, care: Care, db: psycopg.Connection[Any]):
+    """Dozens at a time, and still every one is accounted for: done, locked with its holder, or dropped meanwhile."""
+    from upkeep.core.model import Outcome, OutcomeStatus
+    from upkeep.routines.database._vacuum_outcome import each
+
+    db.execute("".join(f"CREATE TABLE t{n} AS SELECT generate_series(1, 60) AS g;" for n in range(230)))
+    settle(db)
+    db.execute("VACUUM ANALYZE")
+    db.execute("".join(f"DELETE FROM t{n};" for n in range(230)))
+    settle(db)
+    with locked(pg, "t7"):
+        record = care.run()
+    actions = [a for a in record.actions if a.evidence.get("columns")]
+    assert len(actions) == 5
+    told = each([Outcome(status=OutcomeStatus(a.status), detail=a.detail, evidence=a.evidence) for a in actions])
+    states = {evidence["table"]: status for status, evidence in told}
+    assert states == {f"public.t{n}": "skipped" if n == 7 else "done" for n in range(230)}
+    assert all(e["dead_before"] == 60 and e["dead_after"] == 0 for status, e in told if status == "done")
+    assert [f.subject for f in troubles(record)] == ["public.t7"]
+    assert done(care.run()) == ["public.t7"]

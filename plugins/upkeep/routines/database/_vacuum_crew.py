@@ -47,6 +47,7 @@ class Crew:
         self._parts = {n: works_of(action) for n, action in enumerate(actions, 1) if n != self._stats}
         self.works = {work.key: work for works in self._parts.values() for work in works}
         self._number = {work.key: number for number, works in self._parts.items() for work in works}
+        self._open = {number: len(works) for number, works in self._parts.items()}
         self._outcomes: dict[int, Outcome] = {}
         self._begun_at = time.monotonic()
         self._deadline = self._begun_at + _budget(job)
@@ -221,7 +222,8 @@ class Crew:
         self._outcomes[oid] = outcome
         number = self._number[oid]
         works = self._parts[number]
-        if all(work.key in self._outcomes for work in works):
+        self._open[number] -= 1
+        if not self._open[number]:
             parts = [self._outcomes[work.key] for work in works]
             yield Ended(number=number, outcome=parts[0] if len(parts) == 1 else outcomes.together(parts))
 

@@ -22,6 +22,8 @@ _PAUSE_SECONDS = 1.0
 # The server's limit for a statement is only sent anew when it changes, so it is kept to round figures.
 _ROUND_SECONDS = 600.0
 _NO_ROW: Row = {}
+# Groups of so many tables are of small ones, whose sizes are taken from the catalogue.
+_MANY = 10
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,7 @@ class Lane(threading.Thread):
         self._end: float = deadline + job.settings.overrun * 60
         self._stack = ExitStack()
         self._bench: Workbench | None = None
+        self._delay: float = job.settings.cost_delay
 
     def run(self) -> None:
         """Work until there are no more orders."""
@@ -88,7 +91,8 @@ class Lane(threading.Thread):
             bench.cancel()
 
     def _do_group(self, group: Group, done: list[Done]) -> None:
-        before = self._states([work.oid for work in group.works])
+        exact = len(group.works) < _MANY
+        before = self._states([work.oid for work in group.works], exact)
         alike = [] if group.again else self._do_together(group.works, before)
         done += alike
         had = {d.work.oid for d in alike}
@@ -98,7 +102,7 @@ class Lane(threading.Thread):
             if work.oid in had:
                 continue
             done.append(self._do(work, before.get(work.oid, _NO_ROW), group.again))
-        after = self._states([d.work.oid for d in done if isinstance(d.answer, Ran)])
+        after = self._states([d.work.oid for d in done if isinstance(d.answer, Ran)], exact)
         done[:] = [
             Done(d.work, d.answer, d.seconds, d.before, after.get(d.work.oid), d.lockers)
             if isinstance(d.answer, Ran)
@@ -129,6 +133,7 @@ class Lane(threading.Thread):
         text = command(works[0], self._job.settings, bench.version, skip_locked=True)
         text = text.replace(f"{only}{{table}}", ", ".join(f"{only}{{{key}}}" for key in keys))
         names = {key: (work.schema, work.table) for key, work in zip(keys, works, strict=True)}
+        self._pace(bench, 0)
         answer = bench.run(text, names=names, seconds=self._seconds())
         if isinstance(answer, Failed):
             return []
@@ -155,15 +160,26 @@ class Lane(threading.Thread):
         names = {"table": (work.schema, work.table)}
         if self.stopping.is_set():
             return Failed("other", "stopped before it began")
+        self._pace(bench, self._job.settings.cost_delay)
         return bench.run(text, names=names, seconds=self._seconds())
+
+    def _pace(self, bench: Workbench, delay: float) -> None:
+        """Let the server sleep so many ms whenever the cost limit is used up.
+
+        Small tables have hardly anything to be gentle with, but a command for dozens of them adds their costs up.
+        """
+        if delay != self._delay:
+            bench.run(f"SET vacuum_cost_delay = {delay:g}")
+            self._delay = delay
 
     def _seconds(self) -> float:
         left = max(self._end - time.monotonic(), _ROUND_SECONDS)
         return float(left // _ROUND_SECONDS * _ROUND_SECONDS)
 
-    def _states(self, oids: Sequence[int]) -> Mapping[int, Row]:
+    def _states(self, oids: Sequence[int], exact: bool) -> Mapping[int, Row]:
         """Return the state of tables; one that cannot be had (a lock, a time-out) is unknown."""
-        answer = self._opened().batch({"database/vacuum_tables": {"oids": list(oids)}})["database/vacuum_tables"]
+        values = {"oids": list(oids), "exact": exact}
+        answer = self._opened().batch({"database/vacuum_tables": values})["database/vacuum_tables"]
         return {} if isinstance(answer, Failed) else {row["oid"]: row for row in answer}
 
     def _lockers(self, work: Work) -> list[dict[str, Any]]:
@@ -173,6 +189,7 @@ class Lane(threading.Thread):
     def _opened(self) -> Workbench:
         if self._bench is None:
             self._bench = self._stack.enter_context(open_bench(self._job))
+            self._delay = self._job.settings.cost_delay
             # English reports can be read by a program. Only a superuser may ask for them; another one makes do.
             self._bench.run("SET lc_messages TO 'C'")
         return self._bench

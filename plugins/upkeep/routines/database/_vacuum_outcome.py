@@ -17,6 +17,13 @@ from upkeep.routines.database._vacuum_work import Work
 # What took less is estimated well enough by what others took, and needs no memory of its own.
 _REMEMBERED_SECONDS = 0.5
 _STATE = ("heap", "toast", "indexes", "dead", "xid_age", "mxid_age")
+_REPORT = ("removed", "unremovable", "pages_removed", "wal_bytes")
+# Of each of many small tables that are put on record together.
+COLUMNS = (
+    *("table", "oid", "seconds", "bytes", "waited", "limit"),
+    *(f"{key}_{when}" for key in _STATE for when in ("before", "after")),
+    *_REPORT,
+)
 CARRIED = "carried over"
 
 
@@ -53,26 +60,40 @@ def together(parts: Sequence[Outcome]) -> Outcome:
         detail=f"{len(parts)} small tables: {counts}; {removed:,.0f} rows removed",
         measurements=tuple(m for part in parts for m in part.measurements),
         findings=tuple(f for part in parts for f in part.findings),
-        evidence={"tables": [_short(part) for part in parts]},
+        evidence={
+            "columns": COLUMNS,
+            "tables": [_short(p.evidence) for p in parts if p.status is OutcomeStatus.DONE],
+            "others": [
+                {"status": p.status, "detail": p.detail, **p.evidence}
+                for p in parts
+                if p.status is not OutcomeStatus.DONE
+            ],
+        },
     )
 
 
 def each(outcomes: Sequence[Outcome]) -> list[tuple[OutcomeStatus, dict[str, Any]]]:
     """Return, table by table, what became of it and the evidence."""
-    found = []
+    found: list[tuple[OutcomeStatus, dict[str, Any]]] = []
     for one in outcomes:
-        for evidence in one.evidence.get("tables", [one.evidence]):
-            if "table" in evidence:
-                found.append((OutcomeStatus(evidence.get("status", one.status)), evidence))
+        if "table" in one.evidence:
+            found.append((one.status, one.evidence))
+        found += [(OutcomeStatus.DONE, _long(row)) for row in one.evidence.get("tables", ())]
+        found += [(OutcomeStatus(evidence["status"]), evidence) for evidence in one.evidence.get("others", ())]
     return found
 
 
-def _short(part: Outcome) -> dict[str, Any]:
-    """Return the evidence of one of many tables: what totals and a look at it need."""
-    kept = {key: value for key, value in part.evidence.items() if key not in ("estimate", "report") and value != 0}
-    report = part.evidence.get("report", {})
-    numbers = {key: report[key] for key in ("removed", "unremovable", "pages_removed", "wal_bytes") if report.get(key)}
-    return {"status": part.status, **kept, "report": numbers, "detail": part.detail}
+def _short(evidence: Mapping[str, Any]) -> list[Any]:
+    """Return the evidence of one of many tables as a row of `COLUMNS`: what totals and a look at it need."""
+    flat = {**evidence, **evidence["report"]}
+    for when in ("before", "after"):
+        flat |= {f"{key}_{when}": value for key, value in evidence[when].items()}
+    return [flat.get(column) for column in COLUMNS]
+
+
+def _long(row: Sequence[Any]) -> dict[str, Any]:
+    known = {column: value for column, value in zip(COLUMNS, row, strict=True) if value is not None}
+    return {**known, "report": {key: known[key] for key in _REPORT if key in known}}
 
 
 def _done(done: Done, ran: Ran, job: CareJob) -> Outcome:

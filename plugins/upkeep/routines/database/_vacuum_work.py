@@ -89,17 +89,21 @@ class Work:
     @property
     def manner(self) -> tuple[bool, ...]:
         """What tables must have in common to be done by one command."""
-        return (self.vacuum, self.analyze, self.freeze, self.main, self.toast, self.only)
+        return tuple(getattr(self, field) for field in _MANNER)
 
 
 _USUAL = Work(name="")
+_MANNER = ("vacuum", "analyze", "freeze", "main", "toast", "only")
+# What each of the tables of a bundle has of its own.
+_OWN = ("name", "oid", "schema", "table", "bytes", "seconds", "known", "waited", "score", "dead_limit")
 
 
 def works_of(action: Action) -> tuple[Work, ...]:
     """Return the tables that an action of a plan stands for."""
     if "tables" not in action.details:
         return (Work.of(action),)
-    return tuple(Work(**details) for details in action.details["tables"])
+    common = {field: action.details[field] for field in _MANNER}
+    return tuple(Work(**dict(zip(_OWN, row, strict=True)), **common) for row in action.details["tables"])
 
 
 def bundled(pairs: Sequence[tuple[str, Work]]) -> Iterator[Action]:
@@ -125,14 +129,13 @@ def bundled(pairs: Sequence[tuple[str, Work]]) -> Iterator[Action]:
 
 
 def _bundle(pairs: Sequence[tuple[str, Work]]) -> Action:
-    usual = asdict(_USUAL)
     works = [work for _, work in pairs]
-    details = [{k: v for k, v in asdict(work).items() if v != usual[k]} for work in works]
+    common = {field: getattr(works[0], field) for field in _MANNER}
     return Action(
         name="vacuum" if works[0].vacuum else "analyze",
         subject=f"{works[0].name} and {len(works) - 1} more small tables",
         reason=f"{pairs[0][0]}; and so on",
-        details={"tables": details},
+        details={**common, "columns": _OWN, "tables": [[getattr(work, field) for field in _OWN] for work in works]},
     )
 
 
