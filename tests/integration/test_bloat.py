@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from lab.postgres import PostgresServer
-from tests.integration.database_bench import MAJORS, Bench, checks, database, found, server
+from tests.integration.database_bench import MAJORS, Bench, checks, database, found, server, until
 from tests.integration.test_index_review import ENDS, review, statements, subjects
 from upkeep.adapters import postgres
 from upkeep.core.errors import TransientError
@@ -88,6 +88,51 @@ def test_small_and_well_filled_ones_are_silent(bench: Bench, db: psycopg.Connect
     db.execute("VACUUM ANALYZE")
     assert not {"bloat_index", "bloat_table", "bloat"} & checks(bench.run(**LOW))
     assert len(bench.seen.bloats) == 3
+
+
+@ENDS
+def test_what_no_rewrite_gives_back_is_not_wasted(bench: Bench, db: psycopg.Connection[Any]):
+    """Rows that leave half of each page free waste nothing; a fillfactor wants free space beside rows, not instead."""
+    columns = ", ".join(f"c{n} float8" for n in range(600))
+    db.execute(f"CREATE EXTENSION pgstattuple; CREATE TABLE wide ({columns}); CREATE TABLE gone ({columns})".encode())
+    db.execute(f"INSERT INTO wide SELECT {', '.join(['1'] * 600)} FROM generate_series(1, 100)".encode())
+    db.execute("INSERT INTO gone SELECT * FROM wide; DELETE FROM gone WHERE hashtid(ctid) % 2 = 0")
+    db.execute("CREATE TABLE loose (id int, note text) WITH (fillfactor = 70)")
+    db.execute("INSERT INTO loose SELECT g, repeat('x', 100) FROM generate_series(1, 6000) AS g")
+    db.execute("DELETE FROM loose WHERE id % 5 > 0")
+    db.execute("VACUUM ANALYZE")
+    judgement = bench.run(**LOW)
+    assert subjects(judgement, "bloat_table") == {"public.big", "public.gone", "public.loose"}
+    for name in ("wide", "gone", "loose"):
+        [bloat] = [b for b in bench.seen.bloats if b.table == name]
+        db.execute(f"VACUUM FULL {name}".encode())
+        assert bloat.wasted_bytes == pytest.approx(bloat.size_bytes - size(db, name), abs=bloat.size_bytes / 10)
+
+
+@ENDS
+def test_toast_counts_by_itself(pg: PostgresServer, bench: Bench, db: psycopg.Connection[Any]):
+    """Long values that are gone leave a small table and a large empty TOAST: measured, and estimated once vacuumed."""
+    with pg.connect("claims") as other:  # its end counts what it did
+        other.execute("CREATE TABLE letter (id int, body text)")
+        other.execute("ALTER TABLE letter ALTER body SET STORAGE EXTERNAL")
+        other.execute("INSERT INTO letter SELECT g, repeat('x', 8000) FROM generate_series(1, 200) AS g")
+        other.execute("DELETE FROM letter WHERE id % 10 > 0")
+    until(lambda: any(b.toast for b in _run(bench)), "the rows are counted")
+    [bloat] = [b for b in _run(bench) if b.toast]
+    assert (bloat.how, bloat.table) == ("unknown", "letter") and "never vacuumed" in bloat.why
+    db.execute("VACUUM letter")
+    [bloat] = [b for b in _run(bench) if b.toast]
+    assert bloat.how == "estimated" and bloat.ratio == pytest.approx(0.9, abs=0.05)
+    db.execute("CREATE EXTENSION pgstattuple")
+    finding = found(bench.run(**LOW), "bloat_table", "public.letter (TOAST)")
+    assert finding.severity is Severity.WARNING and 'VACUUM "public"."letter"' in finding.hint
+    db.execute("VACUUM FULL letter")
+    assert "public.letter (TOAST)" not in subjects(bench.run(**LOW), "bloat_table")
+
+
+def _run(bench: Bench) -> tuple[Bloat, ...]:
+    bench.run(**LOW)
+    return tuple(bench.seen.bloats)
 
 
 def test_without_the_extension_bloat_is_estimated(pg: PostgresServer, bench: Bench, db: psycopg.Connection[Any]):

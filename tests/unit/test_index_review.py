@@ -133,11 +133,22 @@ def test_waste_in_an_index():
 
 
 def test_waste_in_a_table():
-    """What the fillfactor leaves free is not wasted; dead rows are."""
-    fields = {"table_len": 1000.0, "dead_tuple_len": 50.0, "approx_free_space": 300.0}
-    assert _bloat.wasted_in_table(fields, 100) == 350
-    assert _bloat.wasted_in_table(fields, 80) == pytest.approx(150)
-    assert _bloat.wasted_in_table(fields, 50) == 50
+    """What a rewrite gives back: of what the fillfactor leaves free as much as rows are gone, dead rows, no page's end
+    that is too small for another row."""
+    fields = {"table_len": 819_200.0, "block_size": 8192.0, "dead_tuple_len": 40_960.0, "approx_free_space": 368_640.0}
+    fields |= {"approx_tuple_count": 5_000.0}  # of 82 bytes each
+    assert _bloat.wasted_in_table(fields, 100) == pytest.approx(409_600, rel=0.01)
+    assert _bloat.wasted_in_table(fields, 80) == pytest.approx(819_200 - 512_000, rel=0.02)
+    assert _bloat.wasted_in_table(fields, 50) == pytest.approx(0, abs=10_000)
+    unknown = fields | {"approx_tuple_count": -1.0}
+    assert _bloat.wasted_in_table(unknown, 80) == pytest.approx(819_200 - 512_000)
+    assert _bloat.wasted_in_table(fields | {"approx_tuple_count": 3.0}, 100) == pytest.approx(409_600)
+    wide = {"table_len": 819_200.0, "block_size": 8192.0, "dead_tuple_len": 0.0, "approx_free_space": 330_000.0}
+    assert _bloat.wasted_in_table(wide | {"approx_tuple_count": 100.0}, 100) == 0
+    half = wide | {"approx_tuple_count": 50.0, "approx_free_space": 570_000.0}
+    assert _bloat.wasted_in_table(half, 100) == 409_600
+    nothing = wide | {"approx_tuple_count": 0.0, "approx_free_space": 819_200.0}
+    assert _bloat.wasted_in_table(nothing, 90) == 819_200
 
 
 class Past:

@@ -1,5 +1,6 @@
--- What pgstattuple_approx says of tables, by object id and in that order, as XML text; null for those that `seconds` left
--- no time to begin with. The extension's `schema` may be any: a function there can only be named in a query made here.
+-- What pgstattuple_approx says of tables (and the size of a block), by object id and in that order, as XML text; null
+-- for those that `seconds` left no time to begin with. The extension's `schema` may be any: a function there can only be
+-- named in a query made here.
 with busy as materialized (
     select relation
       from pg_locks
@@ -14,6 +15,7 @@ with busy as materialized (
 )
 select chosen.oid::bigint as oid,
        case when clock_timestamp() < statement_timestamp() + make_interval(secs => %(seconds)s::float8)
-            then query_to_xml(format('select * from %%I.pgstattuple_approx(%%s::pg_catalog.regclass)',
+            then query_to_xml(format('select *, pg_catalog.current_setting(''block_size'') as block_size'
+                                     ' from %%I.pgstattuple_approx(%%s::pg_catalog.regclass)',
                                      %(schema)s::text, chosen.oid), false, true, '')::text end as said
   from chosen

@@ -60,6 +60,7 @@ class Limits(Protocol):
 class Bloat:
     """How much of a table (`index` is empty then) or of an index a fresh one would not need.
 
+    With `toast` it is the table's TOAST: what its long values are kept in.
     `ratio` is `wasted_bytes / size_bytes`; both are None when `how` is `unknown`, and `why` says why it is not
     measured.
     """
@@ -75,10 +76,11 @@ class Bloat:
     how: Literal["measured", "estimated", "unknown"]
     why: str = ""
     fillfactor: float = 100.0
+    toast: bool = False
 
     @property
     def name(self) -> str:
-        """The name as SQL."""
+        """The name as SQL; of TOAST its table's, which is what one vacuums or rewrites."""
         return f"{quoted(self.schema)}.{quoted(self.index or self.table)}"
 
 
@@ -177,7 +179,9 @@ def _estimated(kind: Kind, row: Mapping[str, Any]) -> Bloat:
     """Return the estimate of one row, `unknown` where it would be a guess."""
     wasted: int | None = None
     how: Literal["estimated", "unknown"] = "unknown"
-    if row["needed"] is None:
+    if row["needed"] is None and row.get("toast"):
+        why = "it was never vacuumed"
+    elif row["needed"] is None:
         why = "statistics of its columns are missing or hidden from this role (ANALYZE, or GRANT SELECT)"
     elif row.get("repeats"):
         why = "most of its keys occur more than once, and such keys are stored together"
@@ -195,6 +199,7 @@ def _estimated(kind: Kind, row: Mapping[str, Any]) -> Bloat:
         how=how,
         why=why,
         fillfactor=row["fillfactor"],
+        toast=row.get("toast", False),
     )
 
 
@@ -245,11 +250,18 @@ def wasted_in_index(fields: Mapping[str, float], fillfactor: float) -> float:
 
 
 def wasted_in_table(fields: Mapping[str, float], fillfactor: float) -> float:
-    """Return the wasted bytes of a table from the columns of pgstattuple_approx: dead rows, and free space beyond
-    what the fillfactor leaves free on purpose.
+    """Return the wasted bytes of a table from the columns of pgstattuple_approx: what a rewrite would give back.
+
+    A rewrite fills pages up to the fillfactor with whole rows: of rows of 5 kB each page holds one, and the rest of it
+    is free for ever. The number of rows may be the planner's and wrong; a rewrite never takes less than what is used.
     """
-    kept_free = fields["table_len"] * (1 - fillfactor / 100)
-    return fields["dead_tuple_len"] + max(0.0, fields["approx_free_space"] - kept_free)
+    used = fields["table_len"] - fields["dead_tuple_len"] - fields["approx_free_space"]
+    rows, room = fields["approx_tuple_count"], fields["block_size"] * fillfactor / 100
+    needed = used * 100 / fillfactor
+    if rows > 0 and used > 0:
+        # The mean is too large by the page's share of each row: nearly one more is one more.
+        needed = max(used, rows * fields["block_size"] / max(1, math.floor(room * rows / used + 0.1)))
+    return max(0.0, fields["table_len"] - needed)
 
 
 def _rows(answers: Answers, name: str) -> list[dict[str, Any]]:

@@ -27,7 +27,7 @@ def judge(review: Review, settings: Settings) -> Judgement:
 def _bloated(bloat: Bloat, settings: Settings) -> tuple[Finding, ...]:
     if bloat.ratio is None or bloat.wasted_bytes is None:
         return ()
-    subject = label(bloat.schema, bloat.index or bloat.table)
+    subject = _label(bloat)
     why = f"; not measured: {bloat.why}" if bloat.how == "estimated" else ""
     return judged(
         f"bloat_{bloat.kind}",
@@ -45,6 +45,10 @@ def _bloated(bloat: Bloat, settings: Settings) -> tuple[Finding, ...]:
 
 
 _AT_MOST = Severity.CRITICAL
+
+
+def _label(bloat: Bloat) -> str:
+    return label(bloat.schema, bloat.index or bloat.table) + (" (TOAST)" if bloat.toast else "")
 
 
 def _cure(bloat: Bloat) -> str:
@@ -72,7 +76,7 @@ def _unmeasured(review: Review) -> tuple[Finding, ...]:
     first = max(unknown, key=lambda b: b.size_bytes)
     message = (
         f"of {len(unknown)} tables and indexes nobody knows how much is empty; the largest is"
-        f" {label(first.schema, first.index or first.table)}: {first.why}"
+        f" {_label(first)}: {first.why}"
     )
     hint = "raise `measure_each_bytes`, `measure_total_bytes` or `measure_seconds` of database.index_review"
     return (_info("unmeasured", message, hint),)
