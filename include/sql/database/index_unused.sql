@@ -62,6 +62,10 @@ select known.root::bigint as oid, n.nspname as schema, t.relname as table, c.rel
    and not exists (select
                      from pg_constraint as k
                     where k.contype = 'f' and k.conrelid = i.indrelid
-                      and (i.indkey::int2[])[0:cardinality(k.conkey) - 1] @> k.conkey)
+                      and (i.indkey::int2[])[0:cardinality(k.conkey) - 1] @> k.conkey
+                      -- A partial one finds all rows only when it leaves out nothing but nulls. Of a locked table its
+                      -- predicate is not read, which would wait.
+                      and case when i.indpred is null or i.indrelid in (select relation from busy) then true
+                               else pg_get_expr(i.indpred, i.indrelid) ~ '^\([^()]+ IS NOT NULL\)$' end)
  order by known.bytes desc, known.root
  limit %(most)s
