@@ -21,6 +21,7 @@ DATABASE = "bloat"
 # Bloated, at the scale of this bench: a rebuild gives back at least this share of it, and at least so many bytes.
 RATIO, LEAST = 0.30, 2**20
 NOTHING = Opinion()
+DULL = 0.1
 _CASE = re.compile(r"^--: (?P<name>\w+), (?P<what>.*): (?P<relations>.*)$", re.M)
 
 
@@ -65,15 +66,15 @@ def compare(pg: PostgresServer) -> None:
         said = _opinions(pg)
         known = _identify(db, chosen)
         truth = _truth(db, known)
-    _print(chosen, truth, said, {name: relname for name, (_, relname, _) in known.items()})
+    _print(chosen, truth, said)
 
 
 def _make(db: psycopg.Connection[Any], case: Case) -> None:
     for statement in case.statements:
+        answer = db.execute(statement.removesuffix("\\gexec").encode())
         if statement.endswith("\\gexec"):
-            [made] = db.execute(statement.removesuffix("\\gexec").encode()).fetchone() or ()
-            statement = made
-        db.execute(statement.encode())
+            [made] = answer.fetchone() or ()
+            db.execute(made.encode())
     if case.analyzed:
         db.execute(f"ANALYZE {case.name}".encode())
 
@@ -87,7 +88,8 @@ def _opinions(pg: PostgresServer) -> dict[str, Mapping[str, Opinion]]:
     if compare_tools.PROGRAM:
         # It knows a factor with one decimal: 30 % empty is 1.4 times as large as need be.
         limit = f"{LEAST} bytes and {100 / (1 - RATIO):.0f}%"
-        said["check_postgres"] = compare_tools.their_bloat(pg, DATABASE, limit)
+        said["check_postgres"] = compare_tools.their_bloat(pg, DATABASE, limit, compare_tools.ALL_PAIRS)
+        said["as it comes"] = compare_tools.their_bloat(pg, DATABASE, limit)
     return said
 
 
@@ -108,23 +110,23 @@ class Truth:
         return self.ratio >= RATIO and self.wasted >= LEAST
 
 
-def _identify(db: psycopg.Connection[Any], chosen: list[Case]) -> dict[str, tuple[int, str, str]]:
-    """Return object id, name and kind (access method, or `heap`) of every relation of the cases."""
+def _identify(db: psycopg.Connection[Any], chosen: list[Case]) -> dict[str, tuple[int, str]]:
+    """Return object id and access method of every relation of the cases."""
     known = {}
     for name in (name for case in chosen for name in case.relations):
         oid = f"'{name.removesuffix(':toast')}'::regclass"
         if name.endswith(":toast"):
             oid = f"(SELECT reltoastrelid FROM pg_class WHERE oid = {oid})"
-        asked = f"SELECT c.oid, c.relname, m.amname FROM pg_class c JOIN pg_am m ON m.oid = c.relam WHERE c.oid = {oid}"
+        asked = f"SELECT c.oid, m.amname FROM pg_class c JOIN pg_am m ON m.oid = c.relam WHERE c.oid = {oid}"
         row = db.execute(asked.encode()).fetchone()
         assert row, name
         known[name] = row
     return known
 
 
-def _truth(db: psycopg.Connection[Any], known: Mapping[str, tuple[int, str, str]]) -> dict[str, Truth]:
+def _truth(db: psycopg.Connection[Any], known: Mapping[str, tuple[int, str]]) -> dict[str, Truth]:
     """Rebuild everything and return what that gave back."""
-    before = {name: (_size(db, oid), _empty(db, oid, kind)) for name, (oid, _, kind) in known.items()}
+    before = {name: (_size(db, oid), _empty(db, oid, kind)) for name, (oid, kind) in known.items()}
     db.execute("VACUUM (FULL)")
     return {
         name: Truth(size, max(0, size - _size(db, known[name][0])), empty) for name, (size, empty) in before.items()
@@ -138,30 +140,33 @@ def _size(db: psycopg.Connection[Any], oid: int) -> int:
 
 def _empty(db: psycopg.Connection[Any], oid: int, kind: str) -> float | None:
     asked = {
-        "heap": "SELECT (dead_tuple_len + free_space) / nullif(table_len, 0)::float8 FROM pgstattuple(%s::oid::regclass)",
+        "heap": "SELECT (dead_tuple_len + free_space) / nullif(table_len, 0.0) FROM pgstattuple(%s::oid::regclass)",
         "btree": "SELECT 1 - nullif(avg_leaf_density, 'nan') / 100 FROM pgstatindex(%s::oid::regclass)",
     }
     row = db.execute(asked[kind].encode(), [oid]).fetchone() if kind in asked else None
     return row[0] if row else None
 
 
-def _print(
-    chosen: list[Case], truth: Mapping[str, Truth], said: Mapping[str, Mapping[str, Opinion]], aka: Mapping[str, str]
-) -> None:
-    print(f"{'relation':24} {'MB':>5} {'truth':>6} {'pgstat':>6} " + " ".join(f"{way:>14}" for way in said))
+def _print(chosen: list[Case], truth: Mapping[str, Truth], said: Mapping[str, Mapping[str, Opinion]]) -> None:
+    shown = [way for way in said if way != "as it comes"]
+    print(f"{'relation':22} {'MB':>5} {'truth':>6} {'pgstat':>6} " + " ".join(f"{way:>14}" for way in shown))
+    dull = 0
     for case in chosen:
         for name in case.relations:
-            fact = truth[name]
-            columns = [_cell(opinions.get(aka[name], NOTHING), fact) for opinions in said.values()]
+            fact, opinions = truth[name], [said[way].get(name, NOTHING) for way in shown]
+            if not fact.bloated and not any(o.called or abs((o.ratio or 0) - fact.ratio) > DULL for o in opinions):
+                dull += 1
+                continue
             empty = "-" if fact.empty is None else f"{fact.empty:.0%}"
             print(
-                f"{name:24} {fact.size / 2**20:5.1f} {fact.ratio:5.0%}{'*' if fact.bloated else ' '} {empty:>6} "
-                + " ".join(columns)
+                f"{name:22} {fact.size / 2**20:5.1f} {fact.ratio:5.0%}{'*' if fact.bloated else ' '} {empty:>6} "
+                + " ".join(_cell(opinion, fact) for opinion in opinions)
                 + f"  {case.what}"
             )
+    print(f"and {dull} that are not bloated, of which all say nothing or what is true within {DULL:.0%}")
     print("* bloated, or called so; ! wrongly so, or missed; - nothing is said of it")
     for way, opinions in said.items():
-        _score(way, truth, {name: opinions.get(aka[name], NOTHING) for name in truth})
+        _score(way, truth, {name: opinions.get(name, NOTHING) for name in truth})
 
 
 def _cell(opinion: Opinion, fact: Truth) -> str:

@@ -203,6 +203,11 @@ CREATE INDEX others_gist ON others USING gist (place);
 CREATE INDEX others_brin ON others USING brin (id);
 CREATE INDEX others_hash ON others USING hash (id);
 
+--: keys, new gin of 30 keys a row: keys_gin
+CREATE TABLE keys AS SELECT ARRAY(SELECT hashint4(g * 30 + n) FROM generate_series(1, 30) AS n) AS list
+  FROM generate_series(1, 5000) AS g;
+CREATE INDEX keys_gin ON keys USING gin (list);
+
 --: others_deleted, 95 % deleted: deleted_gin deleted_gist deleted_hash
 CREATE TABLE others_deleted AS SELECT * FROM others;
 CREATE INDEX deleted_gin ON others_deleted USING gin (list);

@@ -7,8 +7,12 @@ which does its work meanwhile on everything else, never gets to freeze that one.
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
+
+import psycopg
 
 from bench import compare_tools
 from lab.postgres import PostgresServer
@@ -17,7 +21,6 @@ from upkeep.core.model import Severity
 
 # Ids of one file of pg_xact and of pg_multixact/offsets: a cluster can be moved to the first of a file only.
 XIDS, MULTIXACTS = 1_048_576, 65_536
-_HOLD = "BEGIN; LOCK TABLE held; PREPARE TRANSACTION 'held'"
 _UNWATCHED = {"autovacuum_freeze_max_age": 2_000_000_000, "autovacuum_multixact_freeze_max_age": 2_000_000_000}
 _WATCHED = {"autovacuum_freeze_max_age": 200_000_000, "autovacuum_multixact_freeze_max_age": 400_000_000}
 
@@ -31,17 +34,59 @@ class Scene:
     make: Callable[[PostgresServer], None]
 
 
-def _at(xid: int, multixact: int = 5493) -> Callable[[PostgresServer], None]:
+def _at(xid: int, multixact: int = 5493, held: str = "") -> Callable[[PostgresServer], None]:
     """Move the next ids to the first of these files; autovacuum steps in at 200 and 400 million."""
 
     def make(pg: PostgresServer) -> None:
+        _let_go(pg)
         pg.stop()
         ids = ["-x", str(xid * XIDS), "-m", f"{multixact * MULTIXACTS},1"]
         program = [str(pg.bin / "pg_resetwal"), *ids, str(pg.pgdata)]
         subprocess.run(program, check=True, capture_output=True, **pg.spawn_options())
-        _start(pg, _WATCHED)
+        _start(pg, _UNWATCHED)
+        # Only now: for an id in use from before the move the server would write pg_subtrans, gigabytes, up to here.
+        _hold(pg, held)
 
     return make
+
+
+def _hold(pg: PostgresServer, database: str) -> None:
+    """Hold a database (if any), and let autovacuum see how old it all is."""
+    if database:
+        with _open(pg, database) as db:
+            db.execute("BEGIN; LOCK TABLE held; PREPARE TRANSACTION 'held'")
+    pg.stop()
+    _start(pg, _WATCHED)
+
+
+def _let_go(pg: PostgresServer) -> None:
+    """Let autovacuum see nothing, and let go what was held."""
+    pg.stop()
+    _start(pg, _UNWATCHED)
+    with pg.connect() as db:
+        held = db.execute("SELECT database FROM pg_prepared_xacts").fetchall()
+    for (database,) in held:
+        with _open(pg, database) as db:
+            db.execute("ROLLBACK PREPARED 'held'")
+
+
+def _only_template0(pg: PostgresServer) -> None:
+    """Hold the one that nobody may connect to, and freeze all others."""
+    _let_go(pg)
+    _freeze(pg, "claims", "postgres", "template1")
+    _hold(pg, "template0")
+
+
+def _multixacts(pg: PostgresServer) -> None:
+    _let_go(pg)
+    _freeze(pg, "template0", "claims", "postgres", "template1")
+    _at(1701, 26_000, "claims")(pg)
+
+
+def _freeze(pg: PostgresServer, *databases: str) -> None:
+    for database in databases:
+        with _open(pg, database) as db:
+            db.execute("VACUUM (FREEZE)")
 
 
 def _start(pg: PostgresServer, settings: dict[str, int]) -> None:
@@ -49,54 +94,22 @@ def _start(pg: PostgresServer, settings: dict[str, int]) -> None:
     pg.start()
 
 
-def _overdue(pg: PostgresServer) -> None:
-    with pg.connect("claims") as db:
-        db.execute(_HOLD)
-    _at(420)(pg)
-
-
-def _only_template0(pg: PostgresServer) -> None:
-    """Set the held database free, hold the one that nobody may connect to, freeze all others."""
-    _release(pg, "claims")
-    with pg.connect() as db:
-        db.execute("ALTER DATABASE template0 ALLOW_CONNECTIONS true")
-        with pg.connect("template0") as old:
-            old.execute(_HOLD)
-        db.execute("ALTER DATABASE template0 ALLOW_CONNECTIONS false")
-    _freeze(pg, "claims", "postgres", "template1")
-    pg.stop()
-    _start(pg, _WATCHED)
-
-
-def _multixacts(pg: PostgresServer) -> None:
-    with pg.connect() as db:
-        db.execute("ALTER DATABASE template0 ALLOW_CONNECTIONS true")
-    _release(pg, "template0")
-    _freeze(pg, "template0", "claims", "postgres", "template1")
-    with pg.connect("claims") as db:
-        db.execute(_HOLD)
-    _at(1701, 26_000)(pg)
-
-
-def _release(pg: PostgresServer, database: str) -> None:
-    pg.stop()
-    _start(pg, _UNWATCHED)
-    with pg.connect(database) as db:
-        db.execute("ROLLBACK PREPARED 'held'")
-
-
-def _freeze(pg: PostgresServer, *databases: str) -> None:
-    for database in databases:
+@contextmanager
+def _open(pg: PostgresServer, database: str) -> Iterator[psycopg.Connection[Any]]:
+    """Give a connection, also to template0, which nobody may connect to before and after."""
+    with pg.connect() as admin:
+        admin.execute("ALTER DATABASE template0 ALLOW_CONNECTIONS true")
         with pg.connect(database) as db:
-            db.execute("VACUUM (FREEZE)")
+            yield db
+        admin.execute("ALTER DATABASE template0 ALLOW_CONNECTIONS false")
 
 
 SCENES = (
     Scene("all at 0.90 of the age at which autovacuum freezes", False, _at(172)),
     Scene("all at 0.975 of it", False, _at(186)),
-    Scene("one at 2.2 times that age: autovacuum cannot", True, _overdue),
-    Scene("one at 59 % of 2^31", True, _at(1200)),
-    Scene("one at 83 % of 2^31", True, _at(1700)),
+    Scene("one at 2.2 times that age: autovacuum cannot", True, _at(420, held="claims")),
+    Scene("one at 59 % of 2^31", True, _at(1200, held="claims")),
+    Scene("one at 83 % of 2^31", True, _at(1700, held="claims")),
     Scene("template0 alone at 83 % of 2^31", True, _only_template0),
     Scene("multixact ids of one at 62 % of 2^31", True, _multixacts),
 )
@@ -107,12 +120,9 @@ def compare(major: int) -> None:
     print(f"{'truth':8} {'ours':9} {'txn_wraparound':15} {'autovac_freeze':15}")
     with fresh_server(major) as pg:
         pg.create_database("claims")
-        with pg.connect() as db:
-            db.execute("ALTER DATABASE template0 ALLOW_CONNECTIONS true")
-            for database in ("claims", "template0"):
-                with pg.connect(database) as there:
-                    there.execute("CREATE TABLE held (id int); INSERT INTO held VALUES (1)")
-            db.execute("ALTER DATABASE template0 ALLOW_CONNECTIONS false")
+        for database in ("claims", "template0"):
+            with _open(pg, database) as db:
+                db.execute("CREATE TABLE held (id int); INSERT INTO held VALUES (1)")
         for scene in SCENES:
             scene.make(pg)
             print(f"{'alarm' if scene.alarm else 'healthy':8} {_ours(pg):9} {_theirs(pg):31} {scene.what}", flush=True)

@@ -21,8 +21,8 @@ _BLOAT = re.compile(
     r"(?:table \S+?\.(?P<table>\S+)|index (?P<index>\S+)) rows:\S* pages:(?P<pages>\d+) shouldbe:(?P<needed>\d+) "
     r"\([\d.]+X\) wasted (?:size|bytes):(?P<wasted>\d+)"
 )
-# Without one that excludes (nothing) it looks at ten pairs of table and index only.
-_ALL = ("--exclude=nothing",)
+# Without anything to exclude it looks at ten pairs of table and index only.
+ALL_PAIRS = "--exclude=nothing"
 
 
 @dataclass(frozen=True)
@@ -56,10 +56,10 @@ def check_postgres(pg: PostgresServer, action: str, *options: str, database: str
     return state[1], said
 
 
-def their_bloat(pg: PostgresServer, database: str, limit: str) -> dict[str, Opinion]:
-    """Return what check_postgres says of every table and index, by name; `limit` decides what it calls out."""
+def their_bloat(pg: PostgresServer, database: str, limit: str, *options: str) -> dict[str, Opinion]:
+    """Return what check_postgres says of tables and indexes, by name; `limit` decides what it calls out."""
     called, numbers = (
-        _told(check_postgres(pg, "bloat", *_ALL, f"--warning={least}", database=database)[1])
+        _told(check_postgres(pg, "bloat", *options, f"--warning={least}", database=database)[1])
         for least in (limit, "0 bytes")
     )
     return {
@@ -70,7 +70,7 @@ def their_bloat(pg: PostgresServer, database: str, limit: str) -> dict[str, Opin
 
 def _told(said: str) -> dict[str, re.Match[str]]:
     """Return what is said by name; of what takes no page at all nothing is: views, TOAST, indexes taken for tables."""
-    lines = _BLOAT.finditer(said.split(" | ")[0])
+    lines = _BLOAT.finditer(said.partition(" | ")[0])
     return {m["table"] or m["index"]: m for m in lines if m["needed"] != "0"}
 
 
@@ -84,9 +84,13 @@ def our_bloat(pg: PostgresServer, database: str, least: int, percent: float, **s
     """Return what the review says of every table and index, by name."""
     bench = review(pg, database)
     judgement = bench.run(bloat_min_bytes=least, bloat={"info": percent}, top=100, **settings)
-    named = {f.subject.split(".")[-1] for f in judgement.findings if f.check in ("bloat_table", "bloat_index")}
+    named = {
+        f.subject.split(".")[-1].replace(" (TOAST)", ":toast")
+        for f in judgement.findings
+        if f.check in ("bloat_table", "bloat_index")
+    }
     return {
         name: Opinion(b.ratio, b.wasted_bytes or 0, name in named and (b.wasted_bytes or 0) >= least)
         for b in bench.seen.bloats
-        for name in [b.index or b.table]
+        for name in [b.index or b.table + ":toast" * b.toast]
     }
