@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import time
@@ -18,6 +19,7 @@ import psycopg
 from lab.airflow import ROOT, Airflow
 from lab.postgres import PostgresServer
 from lab.process import LabError, scratch_folder
+from tests.integration.mail_server import MailServer
 
 APPROVALS, WEEKLY, QUICK = "approved_changes", "held_weekly", "approved_quickly"
 ROUTINE = '''
@@ -100,6 +102,13 @@ targets:
 """
 
 
+_SMTP = {
+    "conn_type": "smtp",
+    "host": "127.0.0.1",
+    "extra": {"from_email": "upkeep@example.org", "disable_ssl": True, "disable_tls": True},
+}
+
+
 @dataclass
 class Site:
     """Airflow with a ledger, and systems whose folders are tidied up."""
@@ -107,6 +116,7 @@ class Site:
     folder: Path
     airflow: Airflow
     ledger: PostgresServer
+    mail: MailServer
 
     def system(self, name: str, *files: str, window: str = "{}") -> Path:
         """Write a system with these files and return its folder."""
@@ -209,7 +219,7 @@ def running_site() -> Iterator[Site]:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_text(text)
         shutil.copy(ROOT / "dags" / f"{APPROVALS}.py", folder / "dags")
-        with PostgresServer(18, folder / "server") as server:
+        with PostgresServer(18, folder / "server") as server, MailServer() as mail:
             server.create_database("airflow")
             server.create_database("ledger")
             env = {
@@ -219,16 +229,13 @@ def running_site() -> Iterator[Site]:
                 "UPKEEP_CACHE_DIR": str(folder / "cache"),
                 "UPKEEP_RETRY_SECONDS": "0.1",
                 "AIRFLOW_CONN_UPKEEP_LEDGER": server.dsn("ledger"),
+                "AIRFLOW_CONN_UPKEEP_SMTP": json.dumps(_SMTP | {"port": mail.port}),
                 "AIRFLOW__SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "1",
                 # How often the scheduler looks for requests that nobody answered in time; the default is a minute.
                 "AIRFLOW__SCHEDULER__TRIGGER_TIMEOUT_CHECK_INTERVAL": "2",
             }
-            site_of = Site(folder, Airflow(folder / "airflow", folder / "dags", server.dsn("airflow"), env), server)
-            site_of.system("idle")
-            with site_of.airflow as airflow:
+            airflow = Airflow(folder / "airflow", folder / "dags", server.dsn("airflow"), env)
+            with airflow:
                 for dag_id in (WEEKLY, APPROVALS, QUICK):
                     airflow.wait_for_dag(dag_id)
-                airflow.unpause(WEEKLY)
-                until(lambda: airflow.runs(WEEKLY))
-                airflow.wait(WEEKLY, airflow.runs(WEEKLY)[0]["dag_run_id"], 90)
-                yield site_of
+                yield Site(folder, airflow, server, mail)
