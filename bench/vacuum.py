@@ -141,9 +141,7 @@ WAYS = {"vacuumdb": vacuumdb, "ours": ours}
 def one(order: dict[str, Any]) -> None:
     """In a process of its own: work one way and print the seconds."""
     import psycopg  # noqa: F401
-    import upkeep.routines.database.vacuum
 
-    import upkeep.ledger.store  # noqa: F401  # imports are nobody's merit
 
     begun = time.monotonic()
     WAYS[order["way"]](order)

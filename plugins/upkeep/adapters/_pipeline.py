@@ -21,10 +21,12 @@ if TYPE_CHECKING:
 Rows = list[dict[str, Any]]
 
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
-_GONE = ("08", "57P01", "57P02", "57P03", "57P05", "58030")
+_GONE = ("08", "57P01", "57P02", "57P03", "57P05")
 _TIMEOUT = ("57014", "25P03", "25P04")
 _LOCKED = ("55P03", "55006")
 _PRIVILEGE = ("42501", "28")
+_DAMAGED = ("XX001", "XX002", "58030")
+_REASONS = {"gone": _GONE, "timeout": _TIMEOUT, "locked": _LOCKED, "privilege": _PRIVILEGE, "damaged": _DAMAGED}
 
 
 class Query(NamedTuple):
@@ -132,7 +134,7 @@ def _outcome(connection: psycopg.Connection[Any], result: pq.abc.PGresult) -> Ro
 
 def failure(sqlstate: str, message: str) -> Failed:
     """Sort an error of the server by its code."""
-    for reason, codes in (("gone", _GONE), ("timeout", _TIMEOUT), ("locked", _LOCKED), ("privilege", _PRIVILEGE)):
+    for reason, codes in _REASONS.items():
         # An error that never reached the server has no code: the connection is the trouble.
         if sqlstate.startswith(codes) or (reason == "gone" and not sqlstate):
             return Failed(reason, _first_line(message), sqlstate)  # type: ignore[arg-type]

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from upkeep.adapters import _pipeline, _plans, statements
-from upkeep.core.errors import ConfigurationError, TransientError, UpkeepError
+from upkeep.core.errors import ConfigurationError, DamagedError, TransientError, UpkeepError
 from upkeep.core.job import Failed
 
 if TYPE_CHECKING:
@@ -97,6 +97,8 @@ class Session:
                 return TransientError(message, "the server is busy or the object locked; it is tried again")
             case "privilege":
                 return ConfigurationError(message, "grant the role of this connection what it misses")
+            case "damaged":
+                return DamagedError(message, "keep every backup, look at disks and memory, restore what is damaged")
         return UpkeepError(message, f"SQLSTATE {failed.sqlstate}; the statement is include/sql/{statement}.sql")
 
     def _query(self, name: str, values: Mapping[str, Any]) -> _pipeline.Query:

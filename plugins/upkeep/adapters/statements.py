@@ -36,9 +36,13 @@ class Variant(NamedTuple):
 
 def folder() -> Path:
     """Return the folder of all statements: `UPKEEP_SQL_DIR`, else that of the wheel, else that of the checkout."""
-    if given := os.environ.get("UPKEEP_SQL_DIR"):
-        return Path(given)
-    package = Path(__file__).resolve().parents[1]
+    given = os.environ.get("UPKEEP_SQL_DIR")
+    return Path(given) if given else _own_folder(__file__)
+
+
+@functools.cache
+def _own_folder(module: str) -> Path:
+    package = Path(module).resolve().parents[1]
     packed = package / "_sql"
     return packed if packed.is_dir() else package.parents[1] / "include" / "sql"
 
