@@ -593,9 +593,10 @@ def test_a_locked_table_is_named_and_holds_nobody_up(pg: PostgresServer, bench: 
     db.execute(
         "CREATE INDEX one ON free ((a + 1)); CREATE INDEX two ON free ((a + 1)); CREATE INDEX x ON claim ((id + 1))"
     )
+    db.execute("CREATE TABLE kid (a int REFERENCES claim, b int); CREATE INDEX part ON kid (a) WHERE b > 0")
     with contextlib.closing(pg.connect("claims")) as holder:
-        holder.execute("BEGIN; LOCK claim")
-        judgement = bench.run(**ALL)
+        holder.execute("BEGIN; LOCK claim, kid")
+        judgement = bench.run(**ALL, foreign_key_bytes={"info": 0})
         holder.execute("ROLLBACK")
     locked = found(judgement, "locked")
     assert locked.severity is Severity.UNKNOWN and "public.claim" in locked.message

@@ -1,8 +1,14 @@
 -- Foreign keys whose table, of at least `min_bytes`, has no index that begins with their columns (in any order): every
 -- delete of a referenced row, and every change of its key, then reads that whole table. `bytes` as the planner counts
 -- pages, with all partitions; `deletes`: rows deleted from the referenced table since the statistics began. Largest
--- first, at most `most`. A partial index serves only when it leaves out nothing but nulls.
-with recursive part as (
+-- first, at most `most`. A partial index serves only when it leaves out nothing but nulls; one of
+-- a locked table is taken to, since reading its predicate would wait.
+with recursive busy as materialized (
+    select relation
+      from pg_locks
+     where locktype = 'relation' and mode = 'AccessExclusiveLock'
+       and database = (select oid from pg_database where datname = current_database())
+), part as (
     select k.oid as root, k.conrelid as oid
       from pg_constraint as k
      where k.contype = 'f' and k.conparentid = 0
@@ -38,7 +44,8 @@ select n.nspname as schema, c.relname as table, c.relkind = 'p' as partitioned, 
                      join pg_am as m on m.oid = x.relam
                     where i.indrelid = k.conrelid and i.indisvalid
                       and m.amname in ('btree', 'hash')
-                      and (i.indpred is null or pg_get_expr(i.indpred, i.indrelid) ~ '^\([^()]+ IS NOT NULL\)$')
+                      and case when i.indpred is null or i.indrelid in (select relation from busy) then true
+                               else pg_get_expr(i.indpred, i.indrelid) ~ '^\([^()]+ IS NOT NULL\)$' end
                       and cardinality(k.conkey) <= i.indnkeyatts
                       and (i.indkey::int2[])[0:cardinality(k.conkey) - 1] @> k.conkey)
  order by sized.bytes desc, k.oid
