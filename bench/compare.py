@@ -3,7 +3,7 @@
 Databases whose truth is known by hand are made on real servers (`BENCH_MAJORS`, "14 18") and each way is asked about
 them. Bloat: the truth is what a rebuild gives back. Ids: cluster ages planted with `pg_resetwal`. Indexes: what was
 planted, and look-alikes that nobody may call out. Without `check_postgres` on the PATH only ours is printed. The
-differences are explained in docs/decisions/0007.
+differences are explained in docs/decisions/0007-where-we-and-check-postgres-differ.md.
 """
 
 from __future__ import annotations
