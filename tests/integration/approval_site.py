@@ -160,9 +160,19 @@ class Site:
         return dict(detail)
 
     def answer(self, run_id: str, word: str, dag_id: str = APPROVALS, **form: Any) -> None:
-        """Answer as a person does."""
+        """Answer as a person does, and again when Airflow asks again.
+
+        It does when an answer overtakes the news that the task waits: it takes the task for lost and tries it anew.
+        """
         path = f"dags/{dag_id}/dagRuns/{quote(run_id)}/taskInstances/ask/-1/hitlDetails"
-        self.airflow.request("PATCH", path, {"chosen_options": [word], "params_input": form})
+
+        def is_taken() -> bool:
+            state = self.state(run_id, "ask", dag_id)
+            if state == "awaiting_input" and not self.airflow.request("GET", path)["response_received"]:
+                self.airflow.request("PATCH", path, {"chosen_options": [word], "params_input": form})
+            return state == "success"
+
+        until(is_taken)
 
     def state(self, run_id: str, task_id: str, dag_id: str = WEEKLY) -> str | None:
         """Return the state of a task."""

@@ -312,7 +312,23 @@ def test_a_short_line_about_an_action_names_its_subject():
 def test_lines_of_a_finding_stay_lines_in_its_section():
     """A statement and its plan are not run together."""
     html = samples.heavy().html
-    assert html.count("<pre") > 5 and html.count("SELECT *\n\u00a0\u00a0FROM claim\n\u00a0WHERE id = $1") == 6
+    lines = ("SELECT *", "\u00a0\u00a0FROM claim", " WHERE id = $1", "Seq Scan on claim")
+    assert html.count("".join(f'<span class="line">{line}</span>' for line in lines)) == 1 + len(samples.TITLES)
+
+
+def test_the_slowest_statements_come_first():
+    """Rows are ordered by size, else by time, whatever stands in the first column."""
+    measurements = [
+        m
+        for n in range(1, 21)
+        for m in (
+            samples.measure("statement.calls", 100 - n, "calls", f"s{n}"),
+            samples.measure("statement.time", n, "ms", f"s{n}"),
+        )
+    ]
+    told = samples.story(samples.key("database.slow_queries", "claims/db"), "Slow", measurements=measurements)
+    html = samples.report_of([samples.opened(), samples.expected(("database.slow_queries", "claims/db")), *told]).html
+    assert re.findall(r'scope="row">(s\d+)<', html)[:3] == ["s20", "s19", "s18"]
 
 
 def test_hostile_text_stays_text():
@@ -393,4 +409,5 @@ def test_a_tree_keeps_its_shape():
         for event in samples.troubled_events()
     ]
     html = samples.report_of(events, samples.troubled_extras()).html
-    assert '<pre class="small">pid 1 owner\n\u00a0\u00a0pid 2 waits\n\u00a0\u00a0\u00a0\u00a0pid 3 waits</pre>' in html
+    lines = ("pid 1 owner", "\u00a0\u00a0pid 2 waits", "\u00a0\u00a0\u00a0\u00a0pid 3 waits")
+    assert f'<pre class="small">{"".join(f"""<span class="line">{line}</span>""" for line in lines)}</pre>' in html

@@ -72,8 +72,12 @@ def quantity(name: str) -> str:
 
     >>> quantity("vacuum.wal_bytes"), quantity("copy.seconds")
     ('vacuum WAL size', 'copy time')
+    >>> quantity("space.used_percent")
+    'space used'
     """
     words = label(name).split(" ")
+    if len(words) > 1 and words[-1] == "percent":
+        words.pop()
     words[-1] = _QUANTITIES.get(words[-1], words[-1])
     return " ".join({"wal": "WAL", "io": "I/O", "toast": "TOAST"}.get(word, word) for word in words)
 

@@ -127,9 +127,12 @@ def _table(
 
 
 def _ranking(group: dict[str, dict[str, Measurement]]) -> dict[str, Measurement]:
-    """Return the values by which many rows are ordered: the first sizes there are, else the first values."""
-    sizes = (values for values in group.values() if next(iter(values.values())).unit in ("B", "bytes"))
-    return next(sizes, next(iter(group.values())))
+    """Return the values by which many rows are ordered: the first sizes there are, else times, else the first."""
+    for units in (("B", "bytes"), ("s", "ms")):
+        for values in group.values():
+            if next(iter(values.values())).unit in units:
+                return values
+    return next(iter(group.values()))
 
 
 def _common_prefix(names: list[str]) -> str:

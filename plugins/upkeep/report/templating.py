@@ -36,7 +36,7 @@ def environment(folder: Path = TEMPLATES) -> jinja2.Environment:
         lstrip_blocks=True,
     )
     # `render` takes the templates' own indentation away; that of foreign text is held by spaces that do not break.
-    made.filters["keep_indent"] = lambda text: str(text).replace("  ", "\u00a0\u00a0").replace("\n ", "\n\u00a0")
+    made.filters["keep_indent"] = lambda text: str(text).replace("  ", "\u00a0\u00a0")
     made.globals.update(SIGNS=SIGNS, plural=human.plural, label=human.label, style=_style())
     return made
 
