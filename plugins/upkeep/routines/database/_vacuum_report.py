@@ -36,12 +36,15 @@ _LINES = [
         (r"^(\d+) dead row versions cannot be removed yet", "unremovable"),
     )
 ]  # fmt: skip
-# Two letters tell which of them can fit a line: reports have many lines, and a run many reports.
+# Two letters tell which of them can fit a line, one for those that begin with a quote or a number: reports have many
+# lines, and a run many reports.
 _BY_BEGINNING = {
     start: [(p, names) for p, names in _LINES if p.pattern.replace("^", "").startswith(start)]
     for start in ("pa", "tu", "fr", "in", "bu", "WA", "fi", "ta")
 }
-_OTHERS = [(p, names) for p, names in _LINES if p.pattern[1] in '"(']
+_QUOTE = [(p, names) for p, names in _LINES if p.pattern.startswith('^"')]
+_NUMBER = [(p, names) for p, names in _LINES if p.pattern.startswith("^(")]
+_BY_FIRST = {'"': _QUOTE} | dict.fromkeys("0123456789", _NUMBER)
 _NAMES = sorted({name for _, names in _LINES for name in names})
 _TRUNCATED = re.compile(r'^table ".*": truncated (\d+) to (\d+) pages')
 _QUOTED = re.compile(r'^[^"\n]*"([^\n]*)"')
@@ -59,14 +62,13 @@ def parse(notices: Sequence[ServerNotice]) -> Report:
 
 
 def _read(line: str, found: dict[str, float | None]) -> None:
-    if "cutoff" in line or "oldest xmin" in line:
-        if cutoff := _CUTOFF.search(line):
-            found["cutoff"] = found["cutoff"] or float(cutoff[1] or cutoff[2])
+    if (line.startswith("rem") or line[:1].isdigit()) and (cutoff := _CUTOFF.search(line)):
+        found["cutoff"] = found["cutoff"] or float(cutoff[1] or cutoff[2])
     elif cut := _TRUNCATED.match(line) if line.startswith("table") else None:
         _add(found, "pages_removed", int(cut[1]) - int(cut[2]))
         _add(found, "pages", int(cut[2]) - int(cut[1]))
         return
-    for pattern, names in _BY_BEGINNING.get(line[:2], _OTHERS):
+    for pattern, names in _BY_BEGINNING.get(line[:2]) or _BY_FIRST.get(line[:1], ()):
         if match := pattern.match(line):
             for name, number in zip(names, match.groups(), strict=True):
                 _add(found, name, int(number))
