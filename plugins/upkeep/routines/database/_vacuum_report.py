@@ -44,6 +44,7 @@ _BY_BEGINNING = {
 }
 _QUOTE = [(p, names) for p, names in _LINES if p.pattern.startswith('^"')]
 _NUMBER = [(p, names) for p, names in _LINES if p.pattern.startswith("^(")]
+_NOTHING = _LINES[:0]
 _BY_FIRST = {'"': _QUOTE} | dict.fromkeys("0123456789", _NUMBER)
 _NAMES = sorted({name for _, names in _LINES for name in names})
 _TRUNCATED = re.compile(r'^table ".*": truncated (\d+) to (\d+) pages')
@@ -68,7 +69,7 @@ def _read(line: str, found: dict[str, float | None]) -> None:
         _add(found, "pages_removed", int(cut[1]) - int(cut[2]))
         _add(found, "pages", int(cut[2]) - int(cut[1]))
         return
-    for pattern, names in _BY_BEGINNING.get(line[:2]) or _BY_FIRST.get(line[:1], ()):
+    for pattern, names in _BY_BEGINNING.get(line[:2]) or _BY_FIRST.get(line[:1], _NOTHING):
         if match := pattern.match(line):
             for name, number in zip(names, match.groups(), strict=True):
                 _add(found, name, int(number))
