@@ -41,6 +41,7 @@ VALUES: dict[str, Any] = {
     "names": ["public.claim_pkey"],
     "table_oid": 1,
     "pid": 1,
+    "pids": [1],
 }
 RUN_HERE = ("database", "capacity")
 OTHER_DIALECTS = ("sqlite",)

@@ -22,6 +22,7 @@ from upkeep.routines.database import _vacuum_outcome as outcomes
 from upkeep.routines.database._vacuum_lane import Broken, Done, Group, Lane, open_bench
 from upkeep.routines.database._vacuum_look import CareJob
 from upkeep.routines.database._vacuum_plan import STATS
+from upkeep.routines.database._vacuum_watch import Watch
 from upkeep.routines.database._vacuum_work import Work, works_of
 
 _GROUP_SECONDS = 0.25
@@ -52,6 +53,7 @@ class Crew:
         self._begun_at = time.monotonic()
         self._deadline = self._begun_at + _budget(job)
         self._results: queue.SimpleQueue[list[Done] | Broken] = queue.SimpleQueue()
+        self._watch = Watch(job)
         self._lanes: dict[Lane, list[Group]] = {}
         self._all: tuple[Lane, ...] = ()
         self._largest_first = True
@@ -184,6 +186,7 @@ class Crew:
     def _wait(self) -> list[Step]:
         """Wait for results and return what has ended by them."""
         found: list[list[Done] | Broken] = []
+        self._watch.look(self._lanes)
         try:
             found.append(self._results.get(timeout=_WAKE_SECONDS))
             while True:
@@ -277,6 +280,7 @@ class Crew:
         lanes = self._all
         for lane in lanes:
             lane.orders.put(None)
+        self._watch.close()
         idle = not any(self._lanes.values())
         for lane in lanes:
             lane.join(1.0 if idle else 0.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import queue
 import threading
 import time
@@ -22,13 +23,18 @@ _PAUSE_SECONDS = 1.0
 # The server's limit for a statement is only sent anew when it changes, so it is kept to round figures.
 _ROUND_SECONDS = 600.0
 _NO_ROW: Row = {}
+# A cancel that comes after its command has ended hits the next one, if that begins so soon.
+_CANCEL_SECONDS = 10.0
 # Groups of so many tables are of small ones, whose sizes are taken from the catalogue.
 _MANY = 10
 
 
 @dataclass(frozen=True)
 class Done:
-    """What became of one table. `answer` None: it was not touched, because it was locked or is being vacuumed."""
+    """What became of one table. `answer` None: it was not touched, because it was locked or is being vacuumed.
+
+    `way`: the session that waited for us, so that the work was given up.
+    """
 
     work: Work
     answer: Ran | Failed | None
@@ -36,6 +42,7 @@ class Done:
     before: Row | None = None
     after: Row | None = None
     lockers: Sequence[Row] = ()
+    way: str = ""
 
 
 @dataclass(frozen=True)
@@ -67,6 +74,10 @@ class Lane(threading.Thread):
         self._stack = ExitStack()
         self._bench: Workbench | None = None
         self._delay: float = job.settings.cost_delay
+        # What the watch needs: the session, and since when it has been at a command (infinite: at none that gives way).
+        self.pid = 0
+        self.since = math.inf
+        self._way, self._way_at = "", -math.inf
 
     def run(self) -> None:
         """Work until there are no more orders."""
@@ -88,6 +99,12 @@ class Lane(threading.Thread):
         """Ask the server to give up what this lane does; from another thread."""
         self.stopping.set()
         if (bench := self._bench) is not None:
+            bench.cancel()
+
+    def give_way(self, who: str, since: float) -> None:
+        """Give up the command that runs `since` then, for which somebody waits; from another thread."""
+        if since == self.since and (bench := self._bench) is not None:
+            self._way, self._way_at = who, time.monotonic()
             bench.cancel()
 
     def _do_group(self, group: Group, done: list[Done]) -> None:
@@ -134,7 +151,7 @@ class Lane(threading.Thread):
         text = text.replace(f"{only}{{table}}", ", ".join(f"{only}{{{key}}}" for key in keys))
         names = {key: (work.schema, work.table) for key, work in zip(keys, works, strict=True)}
         self._pace(bench, 0)
-        answer = bench.run(text, names=names, seconds=self._seconds())
+        answer = self._carry_out(bench, text, names)
         if isinstance(answer, Failed):
             return []
         said = _vacuum_report.by_table(answer.notices, {f"{w.schema}.{w.table}": w.oid for w in works})
@@ -151,8 +168,17 @@ class Lane(threading.Thread):
         if isinstance(answer, Failed) and answer.reason == "gone" and not is_damage(answer):
             self._reopen()
             answer = self._run(work)
+        if way := self._gave_way(answer):
+            return Done(work, None, time.monotonic() - begun, before, way=way)
         lockers = self._lockers(work) if isinstance(answer, Failed) and answer.reason == "locked" else ()
         return Done(work, answer, time.monotonic() - begun, before, lockers=lockers)
+
+    def _gave_way(self, answer: Ran | Failed) -> str:
+        """Return for whom a command was cancelled, empty when it was not, or by somebody else."""
+        if not isinstance(answer, Failed) or answer.sqlstate != "57014":
+            return ""
+        way, self._way = self._way, ""
+        return way if time.monotonic() - self._way_at < _CANCEL_SECONDS else ""
 
     def _run(self, work: Work) -> Ran | Failed:
         bench = self._opened()
@@ -161,7 +187,18 @@ class Lane(threading.Thread):
         if self.stopping.is_set():
             return Failed("other", "stopped before it began")
         self._pace(bench, self._job.settings.cost_delay)
-        return bench.run(text, names=names, seconds=self._seconds())
+        return self._carry_out(bench, text, names, gives_way=not work.full)
+
+    def _carry_out(
+        self, bench: Workbench, text: str, names: Mapping[str, Sequence[str]], *, gives_way: bool = True
+    ) -> Ran | Failed:
+        """Run a command; while it runs the watch may make it give way, unless people were told that they will wait."""
+        self.pid = bench.pid
+        self.since = time.monotonic() if gives_way else math.inf
+        try:
+            return bench.run(text, names=names, seconds=self._seconds())
+        finally:
+            self.since = math.inf
 
     def _pace(self, bench: Workbench, delay: float) -> None:
         """Let the server sleep so many ms whenever the cost limit is used up.

@@ -170,6 +170,8 @@ def _locked(done: Done, job: CareJob) -> Outcome:
     at_work = (done.before or {}).get("vacuumed_by")
     if at_work:
         return passed_over(work, f"process {at_work} is vacuuming it")
+    if done.way:
+        return _gave_way(done)
     who = "; ".join(_locker(row) for row in list(done.lockers)[:3]) or "whoever held it has let it go meanwhile"
     finding = Finding(
         check="locked",
@@ -185,14 +187,29 @@ def _locked(done: Done, job: CareJob) -> Outcome:
     return Outcome(status=OutcomeStatus.SKIPPED, detail=finding.message, findings=(finding,), evidence=waited)
 
 
+def _gave_way(done: Done) -> Outcome:
+    work = done.work
+    finding = Finding(
+        check="gave_way",
+        subject=work.name,
+        severity=Severity.WARNING,
+        message=f"{work.name} could not be {'vacuumed' if work.vacuum else 'analyzed'}: it was given up, and again at"
+        f" the end of the run, because others waited for its lock: {done.way}",
+        hint="let what changes tables run outside the maintenance window; the next run tries again",
+    )
+    waited = {"table": work.name, "carried": True, "waited": work.waited + 1, "locked": True}
+    return Outcome(status=OutcomeStatus.SKIPPED, detail=finding.message, findings=(finding,), evidence=waited)
+
+
 def _locker(row: Row) -> str:
+    mode = row["mode"] + (f" on {row['below']}" if row["below"] else "")
     if row["pid"] is None:
-        return f"a prepared transaction holds {row['mode']}"
+        return f"a prepared transaction holds {mode}"
     verb = "holds" if row["granted"] else "waits for"
     who = f"pid {row['pid']} {row['role'] or row['backend_type'] or ''} ({row['application'] or 'no application name'})"
     since = f", in a transaction for {span(row['seconds'])}" if row["seconds"] is not None else ""
     query = without_literals(row["query"] or "", 120)
-    return f"{who} {verb} {row['mode']}{since}, {row['state'] or 'state hidden'}: {query}"
+    return f"{who} {verb} {mode}{since}, {row['state'] or 'state hidden'}: {query}"
 
 
 def _failed(done: Done, failed: Failed, job: CareJob) -> Outcome:

@@ -7,8 +7,8 @@ tables whose counters were lost, and parents of partitions, which autovacuum nev
 **Why.** Plans are made from these statistics. Without them a statement that took milliseconds takes minutes, and for
 partitioned tables nobody makes them.
 
-**When it is red.** The findings are those of `database.vacuum`: `locked`, `carried_over`, `privilege`, `damaged`,
-`disk`, `ended`, `timeout`, `failed`, `still_needed`, `standby`, `named`.
+**When it is red.** The findings are those of `database.vacuum`: `locked`, `gave_way`, `carried_over`, `privilege`,
+`damaged`, `disk`, `ended`, `timeout`, `failed`, `still_needed`, `standby`, `named`.
 """
 
 from __future__ import annotations

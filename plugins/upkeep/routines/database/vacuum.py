@@ -17,6 +17,8 @@ server. Autovacuum does most of it, but at any hour, gently, and not everything.
   message names it, the hint says how to end it. Tables of which no row could go are left out until then.
 - `unremovable`: the same, seen in the report of the vacuum itself.
 - `locked`: a table was locked for the whole run. The message says by whom.
+- `gave_way`: somebody, named in the message, waited for a lock of ours, twice; both times we gave the table up, because
+  whatever came after would have had to wait as well.
 - `carried_over`: tables had to wait for the next run; a warning when that happens again and again.
 - `privilege`: the role may not vacuum tables that need it; the hint is the GRANT.
 - `damaged`: the server read data that are damaged. Keep all backups and restore.
