@@ -45,6 +45,7 @@ def test_a_healthy_pgbench_needs_nothing(pg: PostgresServer, care: Care, db: psy
     subprocess.run([pg.bin / "pgbench", "-i", "-q", "-s", "1", "-d", pg.dsn("claims")], check=True, capture_output=True)
     until(lambda: not sessions_of(db, "pgbench"), "the end of pgbench's session")
     db.execute("VACUUM ANALYZE")
+    settle(db)
     for routine in ("vacuum", "analyze"):
         care.routine = routine
         record = care.run()
