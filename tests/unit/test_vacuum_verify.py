@@ -7,6 +7,8 @@ from types import SimpleNamespace
 from typing import Any
 
 from tests.unit.test_vacuum_need import TABLE
+from upkeep.core.model import Outcome, OutcomeStatus
+from upkeep.routines.database._vacuum_outcome import together
 from upkeep.routines.database._vacuum_settings import VacuumSettings
 from upkeep.routines.database._vacuum_verify import _unremovable
 
@@ -22,3 +24,15 @@ def test_what_our_own_analyze_left_in_the_catalogue_is_no_trouble() -> None:
     assert [*_unremovable(done[1:], seen, job)] == []
     [finding] = _unremovable(done, seen, job)
     assert "s.t (270)" in finding.message and "pg_statistic" not in finding.message
+
+
+def test_rows_that_nobody_has_counted_are_not_called_none() -> None:
+    """A report in another language, or one of ANALYZE, says nothing of rows removed: neither do we."""
+
+    def done(**report: float) -> Outcome:
+        evidence = {"table": "s.t", "before": {}, "after": {}, "report": report}
+        return Outcome(status=OutcomeStatus.DONE, detail="", evidence=evidence)
+
+    assert together([done(), done()]).detail == "2 small tables: 2 done"
+    assert together([done(removed=3), done(removed=0)]).detail == "2 small tables: 2 done; 3 rows removed"
+    assert together([done(removed=3), done()]).detail == "2 small tables: 2 done; 3 rows removed from 1 of them"

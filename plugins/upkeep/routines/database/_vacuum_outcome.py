@@ -54,10 +54,9 @@ def together(parts: Sequence[Outcome]) -> Outcome:
     elif OutcomeStatus.DONE in states:
         status = OutcomeStatus.DONE
     counts = ", ".join(f"{states.count(s)} {s}" for s in OutcomeStatus if s in states)
-    removed = sum(part.evidence.get("report", {}).get("removed", 0) for part in parts)
     return Outcome(
         status=status,
-        detail=f"{len(parts)} small tables: {counts}; {removed:,.0f} rows removed",
+        detail=f"{len(parts)} small tables: {counts}{_removed(parts)}",
         measurements=tuple(m for part in parts for m in part.measurements),
         findings=tuple(f for part in parts for f in part.findings),
         evidence={
@@ -70,6 +69,15 @@ def together(parts: Sequence[Outcome]) -> Outcome:
             ],
         },
     )
+
+
+def _removed(parts: Sequence[Outcome]) -> str:
+    """Return how many rows went, as far as the server has said so; a report that cannot be read is no 0."""
+    reports = [part.evidence.get("report", {}) for part in parts if part.status is OutcomeStatus.DONE]
+    known = [report["removed"] for report in reports if "removed" in report]
+    if not known:
+        return ""
+    return f"; {sum(known):,.0f} rows removed" + (f" from {len(known)} of them" if len(known) < len(reports) else "")
 
 
 def each(outcomes: Sequence[Outcome]) -> list[tuple[OutcomeStatus, dict[str, Any]]]:
