@@ -343,3 +343,19 @@ def test_many_small_tables_are_done_together(pg: PostgresServer, care: Care, db:
     assert all(e["dead_before"] == 60 and e["dead_after"] == 0 for status, e in told if status == "done")
     assert [f.subject for f in troubles(record)] == ["public.t7"]
     assert done(care.run()) == ["public.t7"]
+
+
+@pytest.mark.parametrize("pg", MAJORS[:1], indirect=True, ids=[f"pg{MAJORS[0]}"])
+def test_what_a_function_in_an_index_misses_is_not_the_table(care: Care, db: psycopg.Connection[Any]):
+    """Up to 16 it sees our search_path: what it does not find is told, and not taken for a dropped table."""
+    db.execute("CREATE TABLE rate (v int); INSERT INTO rate VALUES (1)")
+    db.execute(
+        "CREATE FUNCTION priced(i int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS"
+        " $$ BEGIN RETURN i * (SELECT v FROM rate); END $$"
+    )
+    db.execute(
+        "CREATE INDEX ON claim (priced(id)); UPDATE claim SET note = 'changed'; DELETE FROM claim WHERE id > 2000"
+    )
+    settle(db)
+    told = finding(care.run(), "failed", "public.claim")
+    assert 'relation "rate" does not exist' in told.message and "SET search_path" in told.hint

@@ -25,6 +25,12 @@ COLUMNS = (
     *_REPORT,
 )
 CARRIED = "carried over"
+# Tables, functions, operators, types, schemas that a name does not lead to.
+_UNFOUND = ("42P01", "42883", "42704", "3F000")
+_UNFOUND_HINT = (
+    "a function in an index or in statistics of it relies on a search_path, and autovacuum fails there as well: let its"
+    " body name schemas, or ALTER FUNCTION ... SET search_path = ..."
+)
 
 
 def outcome(done: Done, job: CareJob) -> Outcome:
@@ -224,7 +230,7 @@ def _failed(done: Done, failed: Failed, job: CareJob) -> Outcome:
     work = done.work
     check, severity, hint = _verdict(failed, work, job)
     detail = f"{work.name}: {failed.message}" + (f" (SQLSTATE {failed.sqlstate})" if failed.sqlstate else "")
-    if failed.sqlstate == "42P01":
+    if _is_gone(failed, work):
         return Outcome(status=OutcomeStatus.SKIPPED, detail=f"{work.name} is gone: {failed.message}")
     finding = Finding(check=check, subject=work.name, severity=severity, message=detail, hint=hint)
     return Outcome(
@@ -234,6 +240,14 @@ def _failed(done: Done, failed: Failed, job: CareJob) -> Outcome:
         evidence={"table": work.name, "sqlstate": failed.sqlstate, "seconds": round(done.seconds, 3)},
         # However long it took until it was ended: it takes at least that.
         measurements=_memory(work, done.seconds, job) if failed.reason == "timeout" else (),
+    )
+
+
+def _is_gone(failed: Failed, work: Work) -> bool:
+    """Tell whether the table was dropped: it is the one that is missed, not one that a function in an index wants."""
+    table, schema = f'"{work.schema}.{work.table}"', f'"{work.schema}"'
+    return (failed.sqlstate == "42P01" and table in failed.message) or (
+        failed.sqlstate == "3F000" and schema in failed.message
     )
 
 
@@ -261,7 +275,8 @@ def _verdict(failed: Failed, work: Work, job: CareJob) -> tuple[str, Severity, s
         )
     if failed.reason == "privilege":
         return "privilege", Severity.UNKNOWN, f"let the role of the maintenance connection vacuum {_sql(work)}"
-    return "failed", Severity.WARNING, "read the server's log; the other tables were done"
+    hint = _UNFOUND_HINT if failed.sqlstate in _UNFOUND else "read the server's log; the other tables were done"
+    return "failed", Severity.WARNING, hint
 
 
 def _sql(work: Work) -> str:
