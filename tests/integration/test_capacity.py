@@ -365,7 +365,7 @@ def test_the_review_recommends(one: Any):
     _, _, bench = one
     own = past(bench, 100_000)
     taken = value(own, "server.size") + value(own, "wal.size")
-    bench.target = target(size=round(taken / 0.6))
+    bench.target = target(size=round(taken / 0.69))
     review = found(bench.run(review=True), "review", "volume")
     assert review.severity is Severity.INFO
     assert (
