@@ -204,6 +204,27 @@ def test_a_stopped_task_ends_at_once(care: Care, db: psycopg.Connection[Any]):
     until(lambda: not ours(db), "the end of our sessions", 2)
 
 
+def test_a_lost_hold_on_the_database_ends_the_work(care: Care, db: psycopg.Connection[Any]):
+    """When the lock's session ends, another Airflow may begin: ours cancels its tables within seconds and is tried
+    again, and does not wait for the next table to notice."""
+    needy(db, "one", "two")
+    care_ended: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            care.run(**SLOW)
+        except TransientError as error:
+            care_ended.append(error)
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    until(lambda: len(at_work(db)) == 2, "both lanes at work")
+    db.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'upkeep lock'")
+    worker.join(timeout=30)
+    assert not worker.is_alive() and "maintenance lock was lost" in str(care_ended[0])
+    until(lambda: not at_work(db), "the end of both vacuums", 5)
+
+
 def test_damaged_data_are_critical_and_the_others_are_done(pg: PostgresServer, care: Care, db: psycopg.Connection[Any]):
     """A page that cannot be read names its table; the other tables are done."""
     needy(db, "broken", "whole", rows=3000)

@@ -197,6 +197,22 @@ def test_an_approved_run_does_exactly_what_was_approved(tmp_path: Path):
     assert sorted(bench.actions) == [("gone", "skipped", gone), ("huge", "done", "swept")]
 
 
+def test_an_approval_does_not_pass_to_another_object_of_the_same_name(tmp_path: Path):
+    """An index dropped and made anew, perhaps on another table, is not the one that a person agreed to drop."""
+    acted: list[str] = []
+
+    def act(job: Any, action: Any) -> Outcome:
+        acted.append(action.subject)
+        return DONE
+
+    plan = Plan(actions=tuple(a.model_copy(update={"details": {"oid": 7}}) for a in planned("same", "new").actions))
+    bench = Bench(tmp_path, plan=lambda job, s: plan, act=act)
+    asked: dict[tuple[str, str], Any] = {("sweep", "same"): 7, ("sweep", "new"): 6}
+    bench.run(approved=frozenset(asked), objects=asked)
+    assert acted == ["same"]
+    assert sorted(entry[:2] for entry in bench.actions) == [("new", "skipped"), ("same", "done")]
+
+
 def test_a_failed_outcome_of_one_lets_the_others_go_on(tmp_path: Path):
     """The routine fails, with every action's outcome on record."""
     failed = Outcome(status=OutcomeStatus.FAILED, detail="cannot sweep a")

@@ -16,7 +16,7 @@ from upkeep.core.job import Failed
 # the while.
 _PAUSE_SECONDS = 2.0
 # The line is asked whether it is still there at most so often.
-_TRUST_SECONDS = 5.0
+_TRUST_SECONDS = 1.0
 
 
 @contextmanager

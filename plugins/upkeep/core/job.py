@@ -176,7 +176,9 @@ class Tools:
 class Job[T: Target, S]:
     """One routine on one target in one run.
 
-    `until` is when the maintenance window closes: work that would not be done by then is not begun.
+    `until` is when the maintenance window closes: work that would not be done by then is not begun. `still_alone`
+    raises when an exclusive routine's hold on its target is lost; work that lasts calls it, in the task's own thread,
+    while it waits.
     """
 
     routine: str
@@ -188,3 +190,4 @@ class Job[T: Target, S]:
     try_number: int
     tools: Tools
     until: datetime | None = None
+    still_alone: Callable[[], None] = lambda: None

@@ -235,7 +235,8 @@ class ApprovedChangesOperator(_ChosenRoutineOperator):
                 f"clear the task {ASK!r} and answer it under Required Actions",
             )
         chosen = request.chosen(self._asked["actions"], self._answer)
-        self._approved = frozenset((action["name"], action["subject"]) for action in chosen)
+        self._objects = {(a["name"], a["subject"]): (a.get("details") or {}).get("oid") for a in chosen}
+        self._approved = frozenset(self._objects)
         return super()._prepare(run, routine, key, ledger, since)
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from airflow.sdk import BaseOperator
@@ -45,6 +46,8 @@ class RoutineOperator(BaseOperator):
     _working = False
     _approved: frozenset[tuple[str, str]] | None = None
     """Name and subject of the only actions to do; None in a run that nobody was asked about."""
+    _objects: Mapping[tuple[str, str], Any] = MappingProxyType({})
+    """By name and subject, the ids of the objects that a person was asked about."""
 
     def __init__(
         self,
@@ -219,5 +222,6 @@ class RoutineOperator(BaseOperator):
             dry_run=run.dry_run,
             last_try=run.last_try,
             approved=self._approved,
+            objects=self._objects,
             alone=wiring.alone_on(routine, target, run.dry_run, when.until),
         )

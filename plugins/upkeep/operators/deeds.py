@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from types import GeneratorType
+from types import GeneratorType, MappingProxyType
 from typing import Any
 
 from upkeep.core.errors import ConfigurationError
@@ -24,6 +24,8 @@ class Deeds:
     :param approved: name and subject of the actions that a person has agreed to: only these are done then, and the
         rest of the plan is passed over, for the run that proposed it has it on record. None in a run that nobody was
         asked about: what needs approval is proposed, everything else is done.
+    :param objects: the ids (`details["oid"]`) of what those actions were about. A name can pass to something else
+        between question and answer, and what a person has agreed to does not pass with it.
     """
 
     def __init__(
@@ -35,41 +37,41 @@ class Deeds:
         *,
         dry_run: bool,
         approved: frozenset[tuple[str, str]] | None,
+        objects: Mapping[tuple[str, str], Any] = MappingProxyType({}),
     ) -> None:
         self.routine, self.job, self.key, self.ledger = routine, job, key, ledger
-        self.dry_run, self.approved = dry_run, approved
+        self.dry_run, self.approved, self.objects = dry_run, approved, objects
         self.count = 0
         self._open: dict[int, Action] = {}
         self._outcomes: dict[int, Outcome] = {}
 
-    def do(self, actions: Sequence[Action], still_alone: Callable[[], None]) -> list[tuple[Action, Outcome]]:
+    def do(self, actions: Sequence[Action]) -> list[tuple[Action, Outcome]]:
         """Do what is to be done now; return what became of it, in the order of the plan.
 
-        :param still_alone: raises when other work may have begun on the target.
         :raises Exception: whatever ended the work early; what was begun is then closed as failed.
         """
         numbered = {
             number: action
             for number, action in enumerate(actions, 1)
-            if self.approved is None or (action.name, action.subject) in self.approved
+            if self.approved is None or self._is_approved(action)
         }
         self.count = len(numbered)
         waiting = {n: a for n, a in numbered.items() if self.dry_run or self._is_proposed(a)}
         self._record_opened(waiting)
         todo = {n: a for n, a in numbered.items() if n not in waiting}
         if todo:
-            self._work(todo, still_alone)
-        self._record_gone(actions)
+            self._work(todo)
+        self._record_gone(actions, numbered.values())
         return [(todo[number], self._outcomes[number]) for number in todo]
 
-    def _work(self, todo: dict[int, Action], still_alone: Callable[[], None]) -> None:
+    def _work(self, todo: dict[int, Action]) -> None:
         actions = tuple(todo.values())
         act_all = self.routine.act_all
         given = act_all(self.job, actions) if act_all else self._one_by_one(actions)
         try:
             with closing(checked(self.routine, "act_all", GeneratorType, given)) as steps:
                 for batch in steps:
-                    self._take(batch, todo, still_alone)
+                    self._take(batch, todo)
             if left := sorted(set(todo) - set(self._outcomes)):
                 raise ConfigurationError(
                     f"{self.routine.name}: act_all() ended without a word on actions {left}",
@@ -87,12 +89,12 @@ class Deeds:
             outcome = checked(self.routine, "act", Outcome, self.routine.act(self.job, action))
             yield (Ended(number=position, outcome=outcome),)
 
-    def _take(self, batch: Sequence[Begun | Ended], todo: dict[int, Action], still_alone: Callable[[], None]) -> None:
+    def _take(self, batch: Sequence[Begun | Ended], todo: dict[int, Action]) -> None:
         """Record one batch of an `act_all`, whose numbers are positions among the actions it was given."""
         begun = [self._number(step, todo) for step in batch if isinstance(step, Begun)]
         ended = {self._number(step, todo): step.outcome for step in batch if isinstance(step, Ended)}
         if begun:
-            still_alone()
+            self.job.still_alone()
         # What ends without having begun was passed over: its row says why.
         opened = {n: todo[n] for n in [*begun, *ended] if n not in self._open}
         self._record_opened(opened)
@@ -119,9 +121,15 @@ class Deeds:
     def _is_proposed(self, action: Action) -> bool:
         return not self.dry_run and bool(action.approval) and self.approved is None
 
-    def _record_gone(self, actions: Sequence[Action]) -> None:
+    def _is_approved(self, action: Action) -> bool:
+        """Tell whether a person has agreed to an action, and to its being done to this very object."""
+        named = (action.name, action.subject)
+        agreed = self.objects.get(named)
+        return named in (self.approved or ()) and agreed in (None, action.details.get("oid"))
+
+    def _record_gone(self, actions: Sequence[Action], kept: Iterable[Action]) -> None:
         """Record what was approved and is not in the plan: whoever agreed to it reads that it was not done."""
-        gone = sorted((self.approved or frozenset()) - {(action.name, action.subject) for action in actions})
+        gone = sorted((self.approved or frozenset()) - {(action.name, action.subject) for action in kept})
         reason = "a person agreed to it"
         rows = {
             number: Action(name=name, subject=subject, reason=reason)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 
 from upkeep.core.errors import CriticalFindingError
@@ -98,6 +100,7 @@ class Lifecycle:
 
     :param approved: name and subject of the actions that a person has agreed to; only these are done then. None in a
         run that nobody was asked about: what needs approval is proposed, the rest is done.
+    :param objects: the ids of the objects that those actions were about; see `Deeds`.
     :param alone: keeps other heavy work off the target, and gives a check that it still does, which raises when not.
 
     `planned` is the plan, as soon as there is one.
@@ -113,11 +116,12 @@ class Lifecycle:
         dry_run: bool,
         last_try: bool,
         approved: frozenset[tuple[str, str]] | None = None,
+        objects: Mapping[tuple[str, str], Any] = MappingProxyType({}),
         alone: Callable[[], AbstractContextManager[Callable[[], None]]] = lambda: nullcontext(lambda: None),
     ) -> None:
         self.routine, self.job, self.key, self.ledger = routine, job, key, ledger
         self.dry_run, self.last_try = dry_run, last_try
-        self.approved, self.alone = approved, alone
+        self.approved, self.objects, self.alone = approved, objects, alone
         self._row = Row(ledger, key, job.tools.now)
         self._system = job.system.name
         self._severities: list[Severity] = [Severity.OK]
@@ -154,14 +158,16 @@ class Lifecycle:
         )
 
     def _work(self) -> None:
-        routine, job = self.routine, self.job
+        routine = self.routine
         with self.alone() as still_alone:
+            job = replace(self.job, still_alone=still_alone)
             seen = routine.observe(job)
             self._note("judge", checked(routine, "judge", Judgement, routine.judge(job, seen)))
             plan = checked(routine, "plan", Plan, routine.plan(job, seen))
             self.planned = plan.actions
-            deeds = Deeds(routine, job, self.key, self.ledger, dry_run=self.dry_run, approved=self.approved)
-            done = deeds.do(plan.actions, still_alone)
+            asked: Any = {"approved": self.approved, "objects": self.objects}
+            deeds = Deeds(routine, job, self.key, self.ledger, dry_run=self.dry_run, **asked)
+            done = deeds.do(plan.actions)
             self._counts["actions"] = deeds.count
             if self.dry_run:
                 return

@@ -68,7 +68,8 @@ def _run(job: ReindexJob, action: Action, left: float) -> Result:
     limits = Limits.of(settings, max(left, 0) + settings.overrun_minutes * 60, blocking=blocking)
     with look(job) as eye, workbench(job, settings.lock_timeout if blocking else settings.wait_seconds + 30) as bench:
         names = {"index": (action.details["schema"], action.details["index"])}
-        return _reindex_watch.run(bench, eye, command(action), names, limits, log=job.tools.log)
+        given: Any = {"log": job.tools.log, "still_alone": job.still_alone}
+        return _reindex_watch.run(bench, eye, command(action), names, limits, **given)
 
 
 def workbench(job: ReindexJob, lock_timeout: float) -> AbstractContextManager[Workbench]:

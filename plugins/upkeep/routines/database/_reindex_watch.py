@@ -74,11 +74,19 @@ class _Command(threading.Thread):
 
 
 def run(
-    bench: Workbench, eye: Server, text: str, names: Mapping[str, Sequence[str]], limits: Limits, *, log: logging.Logger
+    bench: Workbench,
+    eye: Server,
+    text: str,
+    names: Mapping[str, Sequence[str]],
+    limits: Limits,
+    *,
+    log: logging.Logger,
+    still_alone: Callable[[], None] = lambda: None,
 ) -> Result:
     """Carry out a command and return what became of it.
 
-    Whatever is raised here meanwhile (the task is being ended) cancels the command before it goes on.
+    Whatever is raised here meanwhile (the task is being ended, `still_alone` says that the hold on the database is
+    lost) cancels the command before it goes on.
     """
     begun = time.monotonic()
     # The server's own limit stands behind ours, should this process stand still.
@@ -89,6 +97,7 @@ def run(
     try:
         command.start()
         while not command.ended.wait(_PAUSE_SECONDS):
+            still_alone()
             if not why:
                 seen = _look(eye, bench.pid, seen, log)
                 why = _why_stop(seen, limits)

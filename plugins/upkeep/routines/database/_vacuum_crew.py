@@ -186,6 +186,7 @@ class Crew:
     def _wait(self) -> list[Step]:
         """Wait for results and return what has ended by them."""
         found: list[list[Done] | Broken] = []
+        self.job.still_alone()
         self._watch.look(self._lanes)
         try:
             found.append(self._results.get(timeout=_WAKE_SECONDS))
