@@ -163,7 +163,9 @@ class Deeds:
         if not outcomes:
             return
         for number, outcome in outcomes.items():
-            self.job.tools.log.info("action %d %s: %s", number, outcome.status, outcome.detail)
+            action = self._open.get(number)
+            what = f"{action.name} {action.subject}" if action else f"action {number}"
+            self.job.tools.log.info("%s %s: %s", outcome.status, what, outcome.detail)
         at, system = self.job.tools.now(), self.job.system.name
         self.ledger.write(
             *(
