@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 from collections.abc import Callable, Mapping, Sequence
@@ -136,11 +137,15 @@ class Lifecycle:
         """
         settings = self.job.settings.model_dump(mode="json", exclude_defaults=True)
         self._row.open(self.routine, settings, self.dry_run)
+        # What is loaded by now stays: with Airflow in memory, each full collection would go through a million objects.
+        gc.freeze()
         try:
             self._work()
         except BaseException as error:
             self._row.close_failed(error, self.last_try, worst(self._severities))
             raise
+        finally:
+            gc.unfreeze()
         severity = worst(self._severities)
         self._row.close("failed" if severity is Severity.CRITICAL else "success", severity)
         if severity is Severity.CRITICAL:

@@ -9,6 +9,7 @@ partitions, which autovacuum never analyzes.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -86,39 +87,40 @@ class Reason:
 
 @dataclass(frozen=True)
 class Need:
-    """What a table needs."""
+    """What a table needs. `dead_limit`: dead rows at which autovacuum would take it (0: not known, as of a parent)."""
 
     reasons: tuple[Reason, ...] = ()
+    dead_limit: float = 0.0
 
     def __bool__(self) -> bool:
         return bool(self.reasons)
 
-    @property
+    @functools.cached_property
     def main(self) -> bool:
         """Whether the table itself is to be vacuumed."""
         return any(not r.toast and r.code not in ("changes", "never analyzed") for r in self.reasons)
 
-    @property
+    @functools.cached_property
     def toast(self) -> bool:
         """Whether its TOAST is to be vacuumed."""
         return any(r.toast or r.code in ("lost", "named", "all") for r in self.reasons)
 
-    @property
+    @functools.cached_property
     def analyze(self) -> bool:
         """Whether its statistics are to be made anew."""
         return any(r.code in ("changes", "never analyzed", "lost", "named", "all") for r in self.reasons)
 
-    @property
+    @functools.cached_property
     def freeze(self) -> bool:
         """Whether old ids are among the reasons."""
         return any(r.code == "age" for r in self.reasons)
 
-    @property
+    @functools.cached_property
     def urgent(self) -> bool:
         """Whether autovacuum would take the table as well."""
         return any(r.ratio >= 1 for r in self.reasons)
 
-    @property
+    @functools.cached_property
     def score(self) -> float:
         """How bad it is; see `_weight`. Bounded, so that waiting for long enough outweighs any need."""
         return sum(_weight(r) for r in self.reasons)
@@ -152,6 +154,8 @@ class Limits:
 def limits(server: Row, options: Mapping[str, str], part: Part) -> Limits:
     """Return the limits of a table (or its TOAST) with some storage parameters."""
     tuples = max(part.tuples, 0)
+    if not options:  # nearly all tables; the rest of this takes time with ten thousand of them
+        return _usual_limits(server, part, tuples)
     dead = _option(options, "vacuum_threshold", server["vacuum_threshold"]) + tuples * _option(
         options, "vacuum_scale_factor", server["vacuum_scale"]
     )
@@ -172,14 +176,27 @@ def limits(server: Row, options: Mapping[str, str], part: Part) -> Limits:
     )
 
 
+def _usual_limits(server: Row, part: Part, tuples: float) -> Limits:
+    dead = server["vacuum_threshold"] + tuples * server["vacuum_scale"]
+    cap, base = server["max_threshold"], server["insert_threshold"]
+    return Limits(
+        dead=min(dead, cap) if cap is not None and cap >= 0 else dead,
+        insert=None if base < 0 else base + server["insert_scale"] * tuples * _unfrozen(part),
+        changes=server["analyze_threshold"] + tuples * server["analyze_scale"],
+        xid_age=server["freeze_max_age"],
+        mxid_age=server["multixact_freeze_max_age"],
+    )
+
+
 def need(table: Table, server: Row, settings: Shares, named: bool = False) -> Need:
     """Return what a table needs, for which reasons."""
-    found = [*_parts(table, server, settings), *_changes(table, server, settings.share)]
+    limit = limits(server, table.options, table.main)
+    found = [*_parts(table, limit, server, settings), *_changes(table, limit.changes, settings.share)]
     if named:
         found.append(Reason("named", 0, "named by the system file"))
     elif settings.scope == "all":
         found.append(Reason("all", 0, "everything is done in this run"))
-    return Need(() if settings.scope == "named" and not named else tuple(found))
+    return Need(() if settings.scope == "named" and not named else tuple(found), limit.dead)
 
 
 def is_lost(table: Table) -> bool:
@@ -189,18 +206,22 @@ def is_lost(table: Table) -> bool:
     return not known and not table.is_system and main.tuples > 0 and main.live + main.dead < main.tuples / 2
 
 
-def _parts(table: Table, server: Row, settings: Shares) -> Iterator[Reason]:
-    for part, options, of in ((table.main, table.options, ""), (table.toast, table.toast_options, "TOAST: ")):
-        if part is not None:
-            limit = limits(server, options, part)
-            for reason in (*_ages(part, limit, settings.freeze_share), *_rows(part, limit, settings.share)):
-                yield Reason(reason.code, reason.ratio, of + reason.text, bool(of))
-    main = table.main
+def _parts(table: Table, limit: Limits, server: Row, settings: Shares) -> Iterator[Reason]:
+    main, toast = table.main, table.toast
+    yield from _part_needs(main, limit, settings)
+    if toast is not None:
+        for reason in _part_needs(toast, limits(server, table.toast_options, toast), settings):
+            yield Reason(reason.code, reason.ratio, f"TOAST: {reason.text}", True)
     if is_lost(table):
         text = f"counters of changes were lost (the catalogue knows of {main.tuples:,.0f} rows)"
         yield Reason("lost", 0, text)
     elif main.vacuumed_at is None and main.all_visible == 0 and main.live >= settings.never_vacuumed_rows:
         yield Reason("never vacuumed", 0, f"never vacuumed, {main.live:,} rows")
+
+
+def _part_needs(part: Part, limit: Limits, settings: Shares) -> Iterator[Reason]:
+    yield from _ages(part, limit, settings.freeze_share)
+    yield from _rows(part, limit, settings.share)
 
 
 def _ages(part: Part, limit: Limits, share: float) -> Iterator[Reason]:
@@ -219,10 +240,9 @@ def _rows(part: Part, limit: Limits, share: float) -> Iterator[Reason]:
         yield Reason("inserts", ratio, f"{part.inserted:,} rows inserted since, autovacuum's limit {limit.insert:,.0f}")
 
 
-def _changes(table: Table, server: Row, share: float) -> Iterator[Reason]:
+def _changes(table: Table, limit: float, share: float) -> Iterator[Reason]:
     if table.main.oid == _PG_STATISTIC:
         return
-    limit = limits(server, table.options, table.main).changes
     if table.analyzed_at is None and not table.is_system and (table.main.live > 0 or table.main.tuples > 0):
         yield Reason("never analyzed", 0, "never analyzed")
     elif table.modified > share * limit:

@@ -107,7 +107,14 @@ class Crew:
         self._largest_first = total <= _AMPLE * (self._deadline - self._begun_at)
         if not self._largest_first:
             return oids
-        return sorted(oids, key=lambda oid: (self.works[oid].last, -self.works[oid].seconds))
+        oids.sort(key=lambda oid: (self.works[oid].last, -self.works[oid].seconds))
+        own = [oid for oid in oids if self.works[oid].schema == "pg_catalog"]
+        others = [oid for oid in oids if self.works[oid].schema != "pg_catalog"]
+        # ANALYZE leaves dead rows in the server's own tables, so these come late; but then not all on one lane while
+        # the others have nothing left to do.
+        tail = min(len(others) // 10, _AHEAD * _GROUP_TABLES * self.job.settings.parallel)
+        late = len(others) - tail
+        return [*others[:late], *own, *others[late:]]
 
     def _orders(self) -> list[tuple[Lane, Group]]:
         """Return a group for every lane that has room for one, and note it as handed out."""

@@ -275,7 +275,13 @@ def is_damage(failed: Failed) -> bool:
 
 def session_settings(settings: Any) -> dict[str, str]:
     """Return the server settings of a lane's session."""
-    wanted = {"vacuum_cost_delay": f"{settings.cost_delay:g}ms", "vacuum_cost_limit": str(settings.cost_limit)}
+    wanted = {
+        "vacuum_cost_delay": f"{settings.cost_delay:g}ms",
+        "vacuum_cost_limit": str(settings.cost_limit),
+        # A crash may take back the vacuum of the last second, which only is to be done again then. Where the end of a
+        # table is cut off or pages change, the server writes in due order whatever is set here.
+        "synchronous_commit": "off",
+    }
     if isinstance(settings, VacuumSettings) and settings.maintenance_work_mem is not None:
         wanted["maintenance_work_mem"] = f"{settings.maintenance_work_mem}MB"
     return wanted

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from types import MappingProxyType
 from typing import Any
@@ -126,7 +126,7 @@ def _wanted(seen: Seen, job: CareJob) -> list[Wanted]:
         if analyze_only or (why.analyze and not seen.server["track_counts"]):
             why = _for_analyze(why)
         elif not job.settings.analyze:
-            why = Need(tuple(r for r in why.reasons if r.code not in ("changes", "never analyzed")))
+            why = replace(why, reasons=tuple(r for r in why.reasons if r.code not in ("changes", "never analyzed")))
         if why:
             found[oid] = Wanted(oid, table.name, why, table, None, named)
     if analyze_only or job.settings.analyze:
@@ -136,7 +136,7 @@ def _wanted(seen: Seen, job: CareJob) -> list[Wanted]:
                 Wanted(
                     wish.oid,
                     wish.name,
-                    Need(other.need.reasons + wish.need.reasons),
+                    replace(other.need, reasons=other.need.reasons + wish.need.reasons),
                     other.table,
                     wish.parent,
                     other.named,
@@ -174,7 +174,7 @@ def _parents(seen: Seen, job: CareJob, settings: _Shares) -> list[Wanted]:
 
 def _for_analyze(why: Need) -> Need:
     kept = ("changes", "never analyzed", "lost", "named", "all")
-    return Need(tuple(r for r in why.reasons if r.code in kept and not r.toast))
+    return replace(why, reasons=tuple(r for r in why.reasons if r.code in kept and not r.toast))
 
 
 class _Shares:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import operator
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from upkeep.core.job import History, Point
 from upkeep.core.model import Action
-from upkeep.routines.database._need import Need, Part, Row, limits
+from upkeep.routines.database._need import Need, Part, Row
 from upkeep.routines.database._vacuum_look import CareJob, Wanted
 from upkeep.routines.database._vacuum_settings import VacuumSettings
 
@@ -35,7 +36,7 @@ class Work:
     """One table and what is to be done to it. `bytes` are read, which takes `seconds` (`known`: by the ledger).
 
     `full`: the table is written anew, as a person has agreed to; `main`, `toast`: which parts are vacuumed; `only`: not
-    the partitions below it; `last`: after the others, because it looks at their rows, or is written to by them;
+    the partitions below it; `last`: after the others, because it looks at their rows;
     `waited`: runs without a turn; `dead_limit`: rows at which autovacuum would come; `skip`: why it is passed over.
     """
 
@@ -89,13 +90,16 @@ class Work:
     @property
     def manner(self) -> tuple[bool, ...]:
         """What tables must have in common to be done by one command."""
-        return tuple(getattr(self, field) for field in _MANNER)
+        manner: tuple[bool, ...] = _manner(self)
+        return manner
 
 
 _USUAL = Work(name="")
 _MANNER = ("vacuum", "analyze", "freeze", "main", "toast", "only")
+_manner = operator.attrgetter(*_MANNER)
 # What each of the tables of a bundle has of its own.
 _OWN = ("name", "oid", "schema", "table", "bytes", "seconds", "known", "waited", "score", "dead_limit")
+_own = operator.attrgetter(*_OWN)
 
 
 def works_of(action: Action) -> tuple[Work, ...]:
@@ -113,9 +117,9 @@ def bundled(pairs: Sequence[tuple[str, Work]]) -> Iterator[Action]:
     tables would cost more than the work. The evidence still tells of every table.
     """
     alike: dict[tuple[bool, ...], list[tuple[str, Work]]] = {}
-    for reason, work in pairs:
-        if work.is_small:
-            alike.setdefault(work.manner, []).append((reason, work))
+    for pair in pairs:
+        if pair[1].is_small:
+            alike.setdefault(pair[1].manner, []).append(pair)
     many = {manner for manner, group in alike.items() if len(group) >= _MANY}
     bundles = {manner: [*itertools.batched(alike[manner], _BUNDLE)] for manner in many}
     for reason, work in pairs:
@@ -135,7 +139,7 @@ def _bundle(pairs: Sequence[tuple[str, Work]]) -> Action:
         name="vacuum" if works[0].vacuum else "analyze",
         subject=f"{works[0].name} and {len(works) - 1} more small tables",
         reason=f"{pairs[0][0]}; and so on",
-        details={**common, "columns": _OWN, "tables": [[getattr(work, field) for field in _OWN] for work in works]},
+        details={**common, "columns": _OWN, "tables": [list(_own(work)) for work in works]},
     )
 
 
@@ -186,13 +190,13 @@ def work_for(wish: Wanted, server: Row, job: CareJob, times: Times, skip: str = 
         main=why.main or server["version"] < 160_000,
         toast=why.toast,
         only=bool(row) and row["kind"] == "p" and server["version"] >= 180_000,
-        last=wish.parent is not None or (table is not None and table.is_system),
+        last=wish.parent is not None,
         bytes=round(work),
         seconds=round(seconds, 3),
         known=known,
         waited=waited,
         score=round(why.score + _WAIT * waited + _NAMED * wish.named, 2),
-        dead_limit=round(limits(server, table.options, table.main).dead) if table else 0.0,
+        dead_limit=round(why.dead_limit),
         skip=skip if not vacuum and not analyze else "",
     )
 
