@@ -4,7 +4,8 @@
 less a table takes, the more what we record of it weighs. Two cases: a few per cent of the tables have a quarter of
 their rows updated (`few`), or all of them have (`all`). Before each way the same updates are made anew, so both find
 the same dead rows. Ours runs as a task does: through the lifecycle, with two lanes, cost limits as shipped and a ledger
-on a server of its own. Both servers wait for their disks (fsync), as they do where they are used. `BENCH_ROUNDS` (2) is how often each is run; the best counts.
+on a server of its own. Both servers wait for their disks (fsync), as they do where they are used. `BENCH_ROUNDS` (2) is
+how often each is run; the best counts.
 
 Printed: the dead rows that are left (`pgstattuple`, every table), seconds, WAL, blocks read from outside the server's
 buffers and blocks touched, and the ratios.
