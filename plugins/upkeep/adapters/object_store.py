@@ -109,6 +109,19 @@ def opener(connection: Callable[[str], Any]) -> Callable[[StoreRef], Store]:
     return open_store
 
 
+def once(open_store: Callable[[StoreRef], Store]) -> Callable[[StoreRef], Store]:
+    """Return what opens each store once: a client for S3 takes a tenth of a second to make; threads may share it."""
+    opened: dict[str, Store] = {}
+
+    def open_once(ref: StoreRef) -> Store:
+        key = ref.model_dump_json()
+        if key not in opened:
+            opened[key] = open_store(ref)
+        return opened[key]
+
+    return open_once
+
+
 class FolderStore:
     """A local (or mounted) folder. A file appears under its name only when it is whole and on the disk."""
 

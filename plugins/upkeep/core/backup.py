@@ -1,7 +1,8 @@
 """What a backup is: its manifest, and what a routine needs of whoever makes, lists and reads backups.
 
 A backup exists only when its manifest is in the store, whole. Layout, below the store's own prefix:
-`<system>/<target>/<backup id>/<files>` and `manifest.json`, which is written last. See docs/decisions/0003.
+`<series>/<backup id>/<files>` and `manifest.json`, which is written last. A *series* are the backups of one kind of one
+target: `claims/db` for the kind that is usual for it, `claims/db+physical` for another. See docs/decisions/0003.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
-from typing import Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 import pydantic
 from pydantic import Field
@@ -19,8 +20,10 @@ from upkeep.core.errors import DamagedError
 from upkeep.core.model import Model
 from upkeep.core.system import StoreRef
 
-FORMAT: Literal["upkeep-backup/1"] = "upkeep-backup/1"
+FORMAT: Literal["upkeep-backup/2"] = "upkeep-backup/2"
 FINGERPRINT = "upkeep-rows/1"
+Kind = Literal["dump", "physical", "files", "sqlite", "redis"]
+Tier = Literal["daily", "weekly", "monthly", "quarterly"]
 MANIFEST, MARKER, GLOBALS, TOC = "manifest.json", "started.json", "globals.sql", "toc.dat"
 ID_PATTERN = r"^\d{8}T\d{6}Z-[0-9a-f]{8}$"
 
@@ -33,10 +36,16 @@ class Database(Model):
 
 
 class Place(Model):
-    """Where the backups of one target lie."""
+    """Where the backups of one kind of one target lie."""
 
     store: StoreRef
     target: str = Field(pattern=r"^[a-z][a-z0-9_-]*/[a-z][a-z0-9_-]*$")
+    kind: Kind = "dump"
+
+    @property
+    def series(self) -> str:
+        """What all keys of these backups begin with."""
+        return f"{self.target}+physical" if self.kind == "physical" else self.target
 
 
 class Source(Model):
@@ -66,11 +75,21 @@ class FileEntry(Model):
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
 
 
+class KeyRange(Model):
+    """Rows whose integer primary key lies from `low` to `high` (both inclusive), with the sum of their hashes."""
+
+    low: int
+    high: int
+    rows: int
+    hash: str = Field(pattern=r"^-?\d+$")
+
+
 class TableProof(Model):
     """Row count and content hash of one table in the snapshot.
 
     `hash` is a sum over the rows, as decimal text: it does not depend on their order, and the hash of a partitioned
     table (`root`) is the sum of its leaves'. `writes` counts rows written since the server's statistics were reset.
+    `ranges`, of large tables with an integer primary key, tell where a difference lies.
     """
 
     oid: int
@@ -80,6 +99,8 @@ class TableProof(Model):
     hash: str = Field(pattern=r"^-?\d+$")
     bytes: int
     writes: int = 0
+    key: str = Field("", description="the column of the primary key that `ranges` go by")
+    ranges: tuple[KeyRange, ...] = ()
 
 
 class SequenceValue(Model):
@@ -98,30 +119,54 @@ class LargeObjects(Model):
     hash: str = "0"
 
 
-class Manifest(Model):
-    """Everything there is to know of one backup."""
+class BaseManifest(Model):
+    """What the manifests of all kinds tell. `files` lie in the backup's own folder; sizes are those before encryption.
 
-    format: Literal["upkeep-backup/1"] = FORMAT
-    fingerprint: str = FINGERPRINT
+    `parent` is the backup that this one is incremental to: without it (and its parents) this one is worth nothing.
+    `key_id` names the key by which everything but the manifest is encrypted; empty: it is not.
+    """
+
+    format: Literal["upkeep-backup/2"] = FORMAT
+    kind: Kind
     id: str = Field(pattern=ID_PATTERN)
     target: str
     run_id: str
+    tier: Tier = "daily"
     started: datetime
     finished: datetime
-    source: Source
     tools: dict[str, str]
     settings: dict[str, Any]
     files: tuple[FileEntry, ...]
-    tables: tuple[TableProof, ...]
-    sequences: tuple[SequenceValue, ...]
-    large_objects: LargeObjects
-    roles: str = Field("", description="why the roles are not beside the backup; empty when they are")
+    parent: str | None = Field(None, pattern=ID_PATTERN)
+    key_id: str = ""
     seconds: dict[str, float] = {}
 
     @property
     def size_bytes(self) -> int:
         """Bytes of all stored files."""
         return sum(f.size for f in self.files)
+
+    @property
+    def content_sha256(self) -> str:
+        """One hash over the content, whatever it was packed in: equal means equal content."""
+        return digest(sorted((f.name, f.size, f.sha256) for f in self.files))
+
+    @property
+    def sha256(self) -> str:
+        """The hash that is written around this manifest."""
+        return hashlib.sha256(_canonical(self.model_dump(mode="json"))).hexdigest()
+
+
+class Manifest(BaseManifest):
+    """A dump of one PostgreSQL database, with the proof of what it holds."""
+
+    kind: Literal["dump"] = "dump"
+    fingerprint: str = FINGERPRINT
+    source: Source
+    tables: tuple[TableProof, ...]
+    sequences: tuple[SequenceValue, ...]
+    large_objects: LargeObjects
+    roles: str = Field("", description="why the roles are not beside the backup; empty when they are")
 
     @property
     def rows(self) -> int:
@@ -141,20 +186,67 @@ class Manifest(Model):
             sorted((s.name, s.last_value, s.is_called) for s in self.sequences),
             self.large_objects.model_dump(),
         ]
-        return hashlib.sha256(_canonical(seen)).hexdigest()
+        return digest(seen)
+
+
+class PhysicalManifest(BaseManifest):
+    """The files of a whole PostgreSQL cluster, full or (with `parent`) incremental, as pg_basebackup took them."""
+
+    kind: Literal["physical"] = "physical"
+    source: Source
+    timeline: int
+    start_lsn: str
+    end_lsn: str
+    checksums: bool = Field(description="whether the cluster's pages carry checksums, by which damage is noticed")
+    tablespaces: dict[str, str] = Field(default_factory=dict, description="OID -> location on the source")
+
+
+class TreeManifest(BaseManifest):
+    """A tree of files. Names and attributes are in `files` (one entry, the list); contents are objects of the series.
+
+    An object is kept once for all backups of the series: `objects/<first two>/<sha256 of the content>`.
+    """
+
+    kind: Literal["files"] = "files"
+    entries: dict[str, int] = Field(description="how many of each type: file, directory, symlink")
+    total_bytes: int = Field(ge=0, description="of all files, as they are on the disk")
+    objects: int = Field(ge=0, description="different contents that it refers to")
+    object_bytes: int = Field(ge=0)
+    new_objects: int = Field(ge=0, description="those that no earlier backup had stored")
+    new_bytes: int = Field(ge=0)
+    list_sha256: str = Field(description="of the canonical list of names, attributes and contents")
+    vanished: int = Field(0, ge=0, description="files that went while they were read")
+    changed: int = Field(0, ge=0, description="files that never held still; their content is as of one reading")
 
     @property
-    def sha256(self) -> str:
-        """The hash that is written around this manifest."""
-        return hashlib.sha256(_canonical(self.model_dump(mode="json"))).hexdigest()
+    def content_sha256(self) -> str:
+        """The hash of the list, which holds the hash of every content."""
+        return self.list_sha256
 
 
-def encode(manifest: Manifest) -> bytes:
+class CopyManifest(BaseManifest):
+    """A consistent copy of a SQLite or Redis database: one file, and what was counted and hashed in it."""
+
+    kind: Literal["sqlite", "redis"]
+    version: str
+    proof: dict[str, Any]
+
+    @property
+    def content_sha256(self) -> str:
+        """The hash of what was counted and hashed in it."""
+        return digest(self.proof)
+
+
+AnyManifest = Manifest | PhysicalManifest | TreeManifest | CopyManifest
+_MANIFEST: pydantic.TypeAdapter[AnyManifest] = pydantic.TypeAdapter(Annotated[AnyManifest, Field(discriminator="kind")])
+
+
+def encode(manifest: BaseManifest) -> bytes:
     """Return the bytes of `manifest.json`: canonical JSON with the hash of the manifest around it."""
     return _canonical({"manifest": manifest.model_dump(mode="json"), "sha256": manifest.sha256}) + b"\n"
 
 
-def decode(data: bytes, place: str) -> Manifest:
+def decode(data: bytes, place: str) -> AnyManifest:
     """Read `manifest.json`. Any altered byte is noticed: in the content by the hash, elsewhere by the spelling.
 
     :raises DamagedError: it is not what `encode` wrote.
@@ -167,12 +259,17 @@ def decode(data: bytes, place: str) -> Manifest:
         seen = hashlib.sha256(_canonical(outer["manifest"])).hexdigest()
         if set(outer) != {"manifest", "sha256"} or outer["sha256"] != seen:
             raise ValueError(f"its SHA-256 is {seen}, expected {str(outer['sha256'])[:64]}")
-        return Manifest.model_validate(outer["manifest"])
+        return _MANIFEST.validate_python(outer["manifest"])
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         raise DamagedError(f"{place}: {'.'.join(map(str, first['loc']))}: {first['msg']}", hint) from None
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise DamagedError(f"{place} is damaged: {error}", hint) from None
+
+
+def digest(value: Any) -> str:
+    """Return the SHA-256 of a value's canonical JSON."""
+    return hashlib.sha256(_canonical(value)).hexdigest()
 
 
 def _canonical(value: Any) -> bytes:
@@ -216,6 +313,7 @@ def _summed(proofs: Iterable[TableProof], root: tuple[str, str]) -> tuple[int, i
 class Options(Model):
     """How to make a backup. Times are in seconds."""
 
+    tier: Tier = "daily"
     jobs: int = 2
     fingerprint_jobs: int = 1
     upload_jobs: int = 4
@@ -249,10 +347,10 @@ class Stored(Model):
     modified: datetime
 
 
-class Kept(Model):
+class Kept[M: BaseManifest](Model):
     """A finished backup."""
 
-    manifest: Manifest
+    manifest: M
     location: str
     manifest_sha256: str
 
@@ -308,7 +406,7 @@ class Archiver(Protocol):
         """List what the store holds for a target, newest first, leftovers included."""
         ...
 
-    def manifest(self, place: Place, backup_id: str) -> Manifest:
+    def manifest(self, place: Place, backup_id: str) -> AnyManifest:
         """Read a manifest. :raises DamagedError: it is missing or altered."""
         ...
 
@@ -324,7 +422,7 @@ class Archiver(Protocol):
         """Remove the leftovers and return them. A backup with a manifest, or one being made, is never touched."""
         ...
 
-    def backup(self, database: Database, place: Place, options: Options, run_id: str, say: Say) -> Kept:
+    def backup(self, database: Database, place: Place, options: Options, run_id: str, say: Say) -> Kept[Manifest]:
         """Make a backup."""
         ...
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
@@ -160,17 +160,38 @@ class Retention(Model):
     yearly: int = Field(0, ge=0)
 
 
+class Hold(Model):
+    """Backups that must be kept whatever retention says: for a court, an auditor, an open incident."""
+
+    reason: str = Field(min_length=1, description="who asked for it, and why")
+    target: Name | None = Field(None, description="only backups of this target; default: of all")
+    first: date | None = Field(None, description="only backups taken on this day or later (UTC)")
+    last: date | None = Field(None, description="only backups taken on this day or before (UTC)")
+    until: date | None = Field(None, description="the day on which the hold ends; default: never")
+
+
 class StoreRef(Model):
     """Where backups go: `s3://bucket/prefix` with an aws connection, or an absolute `file:///folder`."""
 
     # A folder may still begin with a variable: without an environment in the context it is not filled in.
     url: Path = Field(pattern=r"^(s3://[a-z0-9][a-z0-9.\-]{1,61}[a-z0-9](/.*)?|file://(/|\$\{).+)$")
     conn_id: ConnId | None = None
+    key_conn_id: ConnId | None = Field(
+        None, description="connection with the keys by which backups are encrypted before they leave the worker"
+    )
+    lock_days: int | None = Field(
+        None, ge=1, le=36_500, description="days for which the store refuses to delete what is written (S3 object lock)"
+    )
+    storage_class: dict[Literal["daily", "weekly", "monthly", "quarterly"], str] = Field(
+        default_factory=dict, description="S3 storage class of the backups of each tier; default: the bucket's"
+    )
 
     @pydantic.model_validator(mode="after")
     def _connected(self) -> StoreRef:
         if self.url.startswith("s3://") and not self.conn_id:
             raise ValueError("an s3 store needs `conn_id`, an Airflow connection of type aws")
+        if not self.url.startswith("s3://") and (self.lock_days or self.storage_class):
+            raise ValueError("`lock_days` and `storage_class` are for s3 stores; a folder has neither")
         return self
 
 
@@ -203,6 +224,20 @@ class Target(Model):
     id: str = ""
 
 
+class Smoke(Model):
+    """A question to a restored database whose answer tells that the application could work with it."""
+
+    sql: str = Field(min_length=1, description="one SELECT that gives one value")
+    equals: Any = None
+    least: float | None = Field(None, description="the value must be at least this")
+
+    @pydantic.model_validator(mode="after")
+    def _one_condition(self) -> Smoke:
+        if len({"equals", "least"} & self.model_fields_set) != 1:
+            raise ValueError("give exactly one of `equals` and `least`")
+        return self
+
+
 class PostgresTarget(Target):
     """A PostgreSQL database."""
 
@@ -216,6 +251,10 @@ class PostgresTarget(Target):
     volume: Volume | None = Field(None, description="where its data lie; without it free space is unknown")
     store: StoreRef | None = Field(None, description="where backups go; default: the system's store")
     tables: tuple[str, ...] = Field((), description="tables that guides name for special care, schema-qualified")
+    physical_conn_id: ConnId | None = Field(
+        None, description="connection for physical backups (role with REPLICATION); default: that for dumps"
+    )
+    smoke: dict[Name, Smoke] = Field(default_factory=dict, description="questions that a restored database must answer")
 
 
 class SqliteTarget(Target):
@@ -223,6 +262,7 @@ class SqliteTarget(Target):
 
     kind: Literal["sqlite"] = "sqlite"
     path: Path
+    store: StoreRef | None = Field(None, description="where backups go; default: the system's store")
 
 
 class ObjectStoreTarget(Target):
@@ -241,6 +281,8 @@ class FileSetTarget(Target):
     paths: tuple[Path, ...] = Field(min_length=1)
     exclude: tuple[Path, ...] = ()
     secret: bool = Field(False, description="contents and names are confidential (configuration, .env)")
+    store: StoreRef | None = Field(None, description="where backups go; default: the system's store")
+    copies: tuple[StoreRef, ...] = Field((), description="further places that hold the same backups")
 
 
 class LogSetTarget(Target):
@@ -332,6 +374,7 @@ class RedisTarget(Target):
 
     kind: Literal["redis"] = "redis"
     conn_id: ConnId
+    store: StoreRef | None = Field(None, description="where backups go; default: the system's store")
 
 
 class TlsTarget(Target):
@@ -351,6 +394,7 @@ class ModelTarget(Target):
     metadata: str | None = Field(None, description="metadata file inside the folder")
     files: tuple[str, ...] = Field((), description="globs in the folder: the files that make up the model")
     endpoint: str | None = Field(None, description="`<http target>/<endpoint>` of this system that serves it")
+    store: StoreRef | None = Field(None, description="where backups go; default: the system's store")
 
 
 class DependenciesTarget(Target):
@@ -359,6 +403,17 @@ class DependenciesTarget(Target):
     kind: Literal["dependencies"] = "dependencies"
     manifests: tuple[Path, ...] = Field(min_length=1)
     ecosystem: Literal["python", "npm", "debian"] = "python"
+
+
+class RecoveryTarget(Target):
+    """What brings a whole system back from its backups alone, in a place of its own, to show that it can be done."""
+
+    kind: Literal["recovery"] = "recovery"
+    parts: tuple[Name, ...] = Field(min_length=1, description="targets of this system, in the order of their restore")
+    services: tuple[str, ...] = Field(
+        (), description="command that serves the restored system; {folder}, {port} and {dsn} are filled in"
+    )
+    check: Name | None = Field(None, description="http target of this system whose endpoints must answer")
 
 
 AnyTarget = Annotated[
@@ -373,7 +428,8 @@ AnyTarget = Annotated[
     | RedisTarget
     | TlsTarget
     | ModelTarget
-    | DependenciesTarget,
+    | DependenciesTarget
+    | RecoveryTarget,
     Field(discriminator="kind"),
 ]
 TARGET_KINDS: tuple[str, ...] = tuple(
@@ -395,6 +451,9 @@ class System(Model):
     software: dict[str, str] = Field(default_factory=dict, description="product -> versions it must have (`>=12`)")
     ladder: Ladder = Ladder()
     retention: Retention = Retention()
+    holds: tuple[Hold, ...] = Field((), description="backups that retention must not remove")
+    rto: Duration | None = Field(None, description="how long restoring may take")
+    rpo: Duration | None = Field(None, description="how much of the newest work may be lost: age of the newest backup")
     store: StoreRef | None = None
     settings: dict[str, dict[str, Any]] = Field(default_factory=dict)
     targets: dict[Name, AnyTarget] = Field(min_length=1)
@@ -435,6 +494,18 @@ class System(Model):
                     raise ValueError(
                         f"ladder rung {number} names role {role!r}; contacts has {', '.join(sorted(self.contacts))}"
                     )
+        return self
+
+    @pydantic.model_validator(mode="after")
+    def _parts_exist(self) -> System:
+        named = {h.target for h in self.holds if h.target}
+        for target in self.targets.values():
+            if isinstance(target, RecoveryTarget):
+                named |= {*target.parts, *([target.check] if target.check else [])}
+        if unknown := sorted(named - set(self.targets)):
+            raise ValueError(
+                f"holds or recovery name target {unknown[0]!r}; targets are {', '.join(sorted(self.targets))}"
+            )
         return self
 
     @pydantic.model_validator(mode="after")

@@ -6,20 +6,20 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
-from upkeep.core.backup import Archiver, Database, Place, Progress
+from upkeep.core.backup import Archiver, BaseManifest, Database, Kept, Kind, Place, Progress
 from upkeep.core.errors import ConfigurationError
 from upkeep.core.job import Job
 from upkeep.core.system import PostgresTarget
 
 
-def archiver(job: Job[PostgresTarget, Any]) -> Archiver:
+def archiver(job: Job[Any, Any]) -> Archiver:
     """Return the worker's archiver."""
     found: Archiver = job.tools.archive
     return found
 
 
-def place(job: Job[PostgresTarget, Any]) -> Place:
-    """Return where the target's backups lie.
+def place(job: Job[Any, Any], kind: Kind = "dump") -> Place:
+    """Return where the target's backups of a kind lie.
 
     :raises ConfigurationError: neither target nor system names a store.
     """
@@ -27,9 +27,31 @@ def place(job: Job[PostgresTarget, Any]) -> Place:
     if store is None:
         raise ConfigurationError(
             f"{job.target.id}: no store for backups, neither on the target nor on system {job.system.name}",
-            "add `store: {url: s3://bucket/prefix, conn_id: ...}` to the system file, or skip backup.postgres here",
+            "add `store: {url: s3://bucket/prefix, conn_id: ...}` to the system file, or skip "
+            f"{job.routine} for this target, with the reason",
         )
-    return Place(store=store, target=job.target.id)
+    return Place(store=store, target=job.target.id, kind=kind)
+
+
+def evidence(kept: Kept[Any], source_bytes: int | None, **more: Any) -> dict[str, Any]:
+    """Return what the catalogue keeps of a backup of any kind; `more` is what only some kinds have."""
+    manifest: BaseManifest = kept.manifest
+    return {
+        "id": manifest.id,
+        "kind": manifest.kind,
+        "tier": manifest.tier,
+        "parent": manifest.parent,
+        "key_id": manifest.key_id,
+        "location": kept.location,
+        "manifest_sha256": kept.manifest_sha256,
+        "content_sha256": manifest.content_sha256,
+        "size_bytes": manifest.size_bytes,
+        "source_bytes": source_bytes,
+        "files": len(manifest.files),
+        "started": manifest.started.isoformat(),
+        "finished": manifest.finished.isoformat(),
+        **more,
+    }
 
 
 def database(job: Job[PostgresTarget, Any]) -> Database:

@@ -27,7 +27,7 @@ from typing import Any
 
 from pydantic import Field
 
-from upkeep.core.backup import Database, Kept, Leftover, Manifest, Options, Place, Source, Stored
+from upkeep.core.backup import Database, Kept, Leftover, Manifest, Options, Place, Source, Stored, Tier
 from upkeep.core.cadence import Covers
 from upkeep.core.errors import DamagedError
 from upkeep.core.job import Job
@@ -51,6 +51,7 @@ _SHARE_OF_LAST = 1.2
 class Settings(RoutineSettings):
     """How to dump. More jobs are faster and take more of the server."""
 
+    tier: Tier = Field("daily", description="which cadence's backup it is; decides on the storage class")
     jobs: int = Field(2, ge=1, le=32, description="processes of pg_dump, each with a connection")
     fingerprint_jobs: int = Field(1, ge=1, le=16, description="connections that compute fingerprints")
     upload_jobs: int = Field(4, ge=1, le=16, description="files that are uploaded at a time (8 MiB of memory each)")
@@ -180,6 +181,7 @@ def _sweep(job: Job[PostgresTarget, Settings]) -> Outcome:
 def _backup(job: Job[PostgresTarget, Settings], expected_bytes: int) -> Outcome:
     wanted = job.settings
     options = Options(
+        tier=wanted.tier,
         jobs=wanted.jobs,
         fingerprint_jobs=wanted.fingerprint_jobs,
         upload_jobs=wanted.upload_jobs,
@@ -195,7 +197,7 @@ def _backup(job: Job[PostgresTarget, Settings], expected_bytes: int) -> Outcome:
     return _outcome(job, kept)
 
 
-def _outcome(job: Job[PostgresTarget, Settings], kept: Kept) -> Outcome:
+def _outcome(job: Job[PostgresTarget, Settings], kept: Kept[Manifest]) -> Outcome:
     manifest = kept.manifest
     source = manifest.source
     took = (manifest.finished - manifest.started).total_seconds()
@@ -216,32 +218,25 @@ def _outcome(job: Job[PostgresTarget, Settings], kept: Kept) -> Outcome:
         ),
         measurements=tuple(Measurement(name=n, value=value, unit=unit) for n, (value, unit) in measured.items()),
         findings=_roles_unknown(job, manifest),
-        evidence={"backup": evidence(kept)},
+        evidence={"backup": _evidence(kept)},
     )
 
 
-def evidence(kept: Kept) -> dict[str, Any]:
-    """Return what the ledger keeps of a backup."""
-    manifest = kept.manifest
-    return {
-        "id": manifest.id,
-        "location": kept.location,
-        "manifest_sha256": kept.manifest_sha256,
-        "content_sha256": manifest.content_sha256,
-        "size_bytes": manifest.size_bytes,
-        "source_bytes": manifest.source.size_bytes,
-        "files": len(manifest.files),
-        "tables": len(manifest.tables),
-        "rows": manifest.rows,
-        "started": manifest.started.isoformat(),
-        "finished": manifest.finished.isoformat(),
-        "lsn": manifest.source.lsn,
-        "snapshot_time": manifest.source.snapshot_time.isoformat(),
-        "system_identifier": manifest.source.system_identifier,
-        "server_version": manifest.source.version,
-        "pg_dump": manifest.tools["pg_dump"],
-        "compress": manifest.settings["compress"],
-    }
+def _evidence(kept: Kept[Manifest]) -> dict[str, Any]:
+    """Return what the ledger keeps of a dump."""
+    manifest, source = kept.manifest, kept.manifest.source
+    return _common.evidence(
+        kept,
+        source.size_bytes,
+        tables=len(manifest.tables),
+        rows=manifest.rows,
+        lsn=source.lsn,
+        snapshot_time=source.snapshot_time.isoformat(),
+        system_identifier=source.system_identifier,
+        server_version=source.version,
+        pg_dump=manifest.tools["pg_dump"],
+        compress=manifest.settings["compress"],
+    )
 
 
 def _roles_unknown(job: Job[PostgresTarget, Settings], manifest: Manifest) -> tuple[Finding, ...]:

@@ -177,14 +177,14 @@ def act(job: Job[PostgresTarget, Settings], action: Action) -> Outcome:
 
 def _known(job: Job[PostgresTarget, Settings], place: Place, backup_id: str) -> Known:
     try:
-        manifest: Manifest = _common.archiver(job).manifest(place, backup_id)
+        manifest = _common.archiver(job).manifest(place, backup_id)
     except DamagedError as error:
         return Known(id=backup_id, damage=error.message)
     return Known(
         id=backup_id,
         finished=manifest.finished,
         content_sha256=manifest.content_sha256,
-        writes=manifest.writes,
+        writes=manifest.writes if isinstance(manifest, Manifest) else 0,
     )
 
 
