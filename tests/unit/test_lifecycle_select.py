@@ -21,7 +21,7 @@ def test_more_targets_than_airflow_maps_over_is_said_before_anything_fails():
     [finding] = select._too_many({"postgres": targets, "http": targets[:1024]})
     assert (finding.subject, finding.observed, finding.limit) == ("postgres", "1025", "1024")
     assert "AIRFLOW__CORE__MAX_MAP_LENGTH" in finding.hint
-    handing_on = select.TargetsOperator(task_id="t", kind="postgres", select="select")
+    handing_on = select.TargetsOperator(task_id="t", kinds=("postgres",), select="select")
     context: Any = {"ti": SimpleNamespace(xcom_pull=lambda task_ids, key: targets)}
     with pytest.raises(ConfigurationError, match="1025 targets of kind postgres"):
         handing_on.execute(context)

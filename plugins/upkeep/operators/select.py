@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,9 +32,9 @@ ROUTINE, TARGET = "systems.select", "site/systems"
 class SelectTargetsOperator(BaseOperator):
     """Read the system files and hand the selected targets, by kind, to the routines that follow.
 
-    `select.of("postgres")` is the list of PostgreSQL targets, and so on for every kind. A bad system file becomes a
-    critical finding of the run and takes nothing else down; an unknown system or routine name in the run's params
-    is an error, because the run would otherwise be green without having done anything.
+    `select.of("postgres")` is the list of PostgreSQL targets, `select.of("files", "model")` that of two kinds. A bad
+    system file becomes a critical finding of the run and takes nothing else down; an unknown system or routine name in
+    the run's params is an error, because the run would otherwise be green without having done anything.
     """
 
     ui_color = "#f1f1f1"
@@ -42,24 +42,27 @@ class SelectTargetsOperator(BaseOperator):
     def __init__(self, **kwargs: Any) -> None:
         kwargs.setdefault("retry_policy", RETRY_POLICY)
         super().__init__(**kwargs)
-        self._kinds: dict[str, TargetsOperator] = {}
+        self._kinds: dict[tuple[str, ...], TargetsOperator] = {}
 
-    def of(self, kind: str) -> XComArg:
-        """Return the selected targets of a kind, to map over.
+    def of(self, *kinds: str) -> XComArg:
+        """Return the selected targets of one or several kinds, to map over.
 
-        This adds one small task per kind: Airflow maps only over what a task returns, and a task returns one thing.
+        This adds one small task a list: Airflow maps only over what a task returns, and a task returns one thing.
 
         :raises ValueError: there is no such kind of target.
         """
-        if kind not in TARGET_KINDS:
-            raise ValueError(f"select.of({kind!r}): unknown kind of target, expected one of {', '.join(TARGET_KINDS)}")
-        if kind not in self._kinds:
-            targets = TargetsOperator(
-                task_id=f"{kind}_targets", kind=kind, select=self.task_id, dag=self.dag, task_group=self.dag.task_group
-            )
-            self._kinds[kind] = targets
-            self >> targets
-        return self._kinds[kind].output
+        for kind in kinds or ("",):
+            if kind not in TARGET_KINDS:
+                raise ValueError(
+                    f"select.of({kind!r}): unknown kind of target, expected one of {', '.join(TARGET_KINDS)}"
+                )
+        if kinds not in self._kinds:
+            self._kinds[kinds] = TargetsOperator(
+                task_id="_".join([*kinds, "targets"]), kinds=kinds, select=self.task_id, dag=self.dag,
+                task_group=self.dag.task_group,
+            )  # fmt: skip
+            self >> self._kinds[kinds]
+        return self._kinds[kinds].output
 
     def execute(self, context: Context) -> None:
         """Push one XCom per kind of target, and note in the ledger what the run must produce results for."""
@@ -131,15 +134,15 @@ class SelectTargetsOperator(BaseOperator):
 
 
 class TargetsOperator(BaseOperator):
-    """Hand on the selected targets of one kind; see `SelectTargetsOperator.of`."""
+    """Hand on the selected targets of some kinds; see `SelectTargetsOperator.of`."""
 
     ui_color = "#f1f1f1"
 
-    def __init__(self, *, kind: str, select: str, **kwargs: Any) -> None:
+    def __init__(self, *, kinds: Sequence[str], select: str, **kwargs: Any) -> None:
         kwargs["trigger_rule"] = TriggerRule.ALL_SUCCESS
         kwargs.setdefault("retry_policy", RETRY_POLICY)
         super().__init__(**kwargs)
-        self.kind, self.select = kind, select
+        self.kinds, self.select = tuple(kinds), select
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """Return the targets, which may be none: what maps over them is then skipped.
@@ -148,8 +151,9 @@ class TargetsOperator(BaseOperator):
         """
         from upkeep.core.errors import ConfigurationError
 
-        targets = list(context["ti"].xcom_pull(task_ids=self.select, key=self.kind) or [])
-        for finding in _too_many({self.kind: targets}):
+        pull = context["ti"].xcom_pull
+        targets = [one for kind in self.kinds for one in pull(task_ids=self.select, key=kind) or []]
+        for finding in _too_many({", ".join(self.kinds): targets}):
             raise ConfigurationError(finding.message, finding.hint)
         return targets
 
