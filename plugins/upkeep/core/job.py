@@ -12,6 +12,7 @@ from typing import Any, Literal, Protocol
 
 from upkeep.core.backup import Archiver
 from upkeep.core.cadence import Window
+from upkeep.core.catalogue import Catalogue
 from upkeep.core.http import NoReply, Reply, Request
 from upkeep.core.sqlite import SqliteWorkshop
 from upkeep.core.system import System, Target
@@ -167,6 +168,7 @@ class Tools:
     http: Callable[..., AbstractContextManager[Http]]
     archive: Archiver
     history: History
+    catalogue: Catalogue
     now: Callable[[], datetime]
     log: logging.Logger
     scratch: Path

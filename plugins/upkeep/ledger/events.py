@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import pydantic
 from pydantic import Field
 
+from upkeep.core.catalogue import Entry
 from upkeep.core.model import Action, Finding, Measurement, Model, Severity
 
 NAMESPACE = uuid.UUID("6a3f2c54-5d0c-4b8e-9f39-0e4d8b0f7c11")
@@ -160,6 +161,14 @@ class ApprovalDecided(_Event):
     actions: tuple[Action, ...]
 
 
+class BackupsLearned(_Event):
+    """Backups were found in a store that the catalogue may not know: their manifests say what they are."""
+
+    kind: Literal["backups_learned"] = "backups_learned"
+    run: RunKey
+    backups: tuple[Entry, ...]
+
+
 class Escalated(_Event):
     """Somebody was told, or should have been: one row per rung and subject of a run."""
 
@@ -208,6 +217,7 @@ Event = Annotated[
     | RoutineClosed
     | ApprovalAsked
     | ApprovalDecided
+    | BackupsLearned
     | Escalated
     | RunClosed
     | ReportKept,

@@ -155,7 +155,7 @@ def fold(run: ev.RunKey, events: Iterable[ev.Event]) -> RunRecord:
                 told[ev.ApprovalAsked][event.request] = event
             case ev.ApprovalDecided():
                 told[ev.ApprovalDecided][event.id] = event
-            case ev.ReportKept():
+            case ev.ReportKept() | ev.BackupsLearned():
                 pass
             case _:
                 _fold_try(tries, event)

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 MIGRATIONS = Path(__file__).parent / "migrations"
 # Any constant works as long as no other program uses it on the same database: ASCII of "upkeep".
 ADVISORY_LOCK = 0x75706B656570
+# Keys of an outcome's evidence that the catalogue of backups is made of, each with its own `project_evidence_*`.
+EVIDENCE = ("backup", "verification", "restore_test", "removed")
 RETRY_AFTER_SECONDS = 20
 # The server gives a statement up after the first; when it says nothing at all, the connection is cut after the second.
 STATEMENT_SECONDS = 20
@@ -155,7 +157,8 @@ class Ledger:
                     {**key.model_dump(), "id": event.id, "kind": event.kind, "at": event.at, "body": body},
                 ).fetchone()
                 if new:
-                    connection.execute(_sql(f"project_{event.kind}"), {"body": body, "routine_run_id": routine_run})
+                    for name in _projections(event):
+                        connection.execute(_sql(f"project_{name}"), {"body": body, "routine_run_id": routine_run})
 
     def _connect(self) -> psycopg.Connection[dict[str, Any]]:
         import psycopg
@@ -307,6 +310,13 @@ def _impatient(connection: psycopg.Connection[Any]) -> Iterator[None]:
 def _cut(line: socket.socket) -> None:
     with suppress(OSError):
         line.shutdown(socket.SHUT_RDWR)
+
+
+def _projections(event: ev.Event) -> Iterator[str]:
+    """Yield which statements carry an event into the tables, in order: a backup before what is said of it."""
+    yield event.kind
+    if isinstance(event, ev.ActionClosed):
+        yield from (f"evidence_{name}" for name in EVIDENCE if isinstance(event.evidence.get(name), dict))
 
 
 def _sha256(path: Path) -> str:

@@ -185,6 +185,7 @@ class RoutineOperator(BaseOperator):
     ) -> Lifecycle | Wait | Pass:
         """Return the work, ready to run, or why it does not run now."""
         from upkeep.core.job import Job
+        from upkeep.ledger.catalogue import LedgerCatalogue
         from upkeep.ledger.store import LedgerHistory
         from upkeep.operators import wiring
         from upkeep.operators.lifecycle import Lifecycle
@@ -211,7 +212,11 @@ class RoutineOperator(BaseOperator):
             window=run.window,
             run_id=run.key.run_id,
             try_number=run.try_number,
-            tools=wiring.make_tools(LedgerHistory(ledger, key), logging.getLogger(f"upkeep.{routine.name}")),
+            tools=wiring.make_tools(
+                LedgerHistory(ledger, key),
+                LedgerCatalogue(ledger, run.key),
+                logging.getLogger(f"upkeep.{routine.name}"),
+            ),
             until=when.until,
         )
         return Lifecycle(

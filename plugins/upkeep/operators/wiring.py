@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from upkeep.core.catalogue import Catalogue
 from upkeep.core.errors import ConfigurationError, UnsafeError
 from upkeep.core.job import History, Tools
 from upkeep.ledger.events import RunKey
@@ -101,7 +102,7 @@ def open_ledger() -> Iterator[Ledger]:
         ledger.close()
 
 
-def make_tools(history: History, log: logging.Logger) -> Tools:
+def make_tools(history: History, catalogue: Catalogue, log: logging.Logger) -> Tools:
     """Return the outside world for one job."""
     from upkeep.adapters import archive, http, object_store, postgres, sqlite, sqlite_work, volume, workbench
 
@@ -115,6 +116,7 @@ def make_tools(history: History, log: logging.Logger) -> Tools:
         http=http.opener(connection),
         archive=archive.make_archiver(conninfo, object_store.opener(connection), scratch),
         history=history,
+        catalogue=catalogue,
         now=now,
         log=log,
         scratch=scratch,
