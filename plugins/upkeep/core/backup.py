@@ -217,6 +217,11 @@ class TreeManifest(BaseManifest):
     list_sha256: str = Field(description="of the canonical list of names, attributes and contents")
     vanished: int = Field(0, ge=0, description="files that went while they were read")
     changed: int = Field(0, ge=0, description="files that never held still; their content is as of one reading")
+    unreadable: int = Field(0, ge=0, description="files and directories that could not be read: not in this backup")
+    skipped: int = Field(0, ge=0, description="fifos, sockets and devices: not in this backup")
+    lost: int = Field(0, ge=0, description="objects of the backup before that the store had no more, stored again")
+    read_all: datetime = Field(description="when every file was last read, however untouched it seemed")
+    secret: bool = Field(False, description="whether names are confidential too")
 
     @property
     def content_sha256(self) -> str:
