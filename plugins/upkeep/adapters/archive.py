@@ -127,6 +127,7 @@ def _dump(making: Making, snapshot: Snapshot, *, conninfo: str, folder: Path, op
         target=making.place.target,
         run_id=making.run_id,
         tier=options.tier,
+        key_id=making.store.key_id,
         started=making.started,
         finished=datetime.now(UTC),
         source=snapshot.source,

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from upkeep.adapters import backup_staging, pg_tools
+from upkeep.adapters import backup_staging, encrypted_store, pg_tools
 from upkeep.adapters.backup_check import Checking
 from upkeep.adapters.backup_making import read_manifest
 from upkeep.adapters.object_store import Store
@@ -61,6 +61,7 @@ def check(store: Store, place: Place, backup_id: str, *, folder: Path, decode: b
     """Read a backup from its store and compare it with its manifest; with `decode`, decode it as a restore would.
 
     :param folder: an empty folder for the archive's files.
+    :raises ConfigurationError: it is encrypted and its key is not at hand: nothing is known of it.
     """
     begun = time.monotonic()
     try:
@@ -69,6 +70,7 @@ def check(store: Store, place: Place, backup_id: str, *, folder: Path, decode: b
         fault = Fault(check="manifest", subject=MANIFEST, message=error.message)
         seconds = time.monotonic() - begun
         return Check(id=backup_id, faults=(fault,), files=0, bytes=0, rows=0, tables=0, decoded=False, seconds=seconds)
+    store = encrypted_store.reading(store, manifest)
     if decode:
         backup_staging.need(folder, manifest.size_bytes, "the archive")
     work = folder / "archive"

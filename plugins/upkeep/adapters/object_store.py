@@ -46,9 +46,18 @@ class Store(Protocol):
     """A place for objects. Every method raises `TransientError` or `ConfigurationError` when it does not serve."""
 
     location: str
+    key_id: str
+    """Id of the key that encrypts what is written; empty: nothing does."""
 
     def write(self, key: str, source: Path) -> Written:
         """Store a file, in one pass over it and with a fixed amount of memory; the store verifies what arrived."""
+        ...
+
+    def write_blocks(self, key: str, blocks: Iterable[bytes], expected: int = 0) -> Written:
+        """Store what comes in blocks of any size, with a fixed amount of memory.
+
+        :param expected: about how many bytes it will be; from 72 GB on S3 has to know.
+        """
         ...
 
     def write_bytes(self, key: str, data: bytes) -> Written:
@@ -79,6 +88,18 @@ class Store(Protocol):
         """Give an unfinished upload up, so that its parts are not kept (and paid) for ever."""
         ...
 
+    def name_of(self, sha256: str) -> str:
+        """Return how the object with this content is to be called: its hash, or what tells nothing of the content."""
+        ...
+
+    def lock(self, keys: Iterable[str]) -> None:
+        """Let the store refuse to remove these objects for as long as its `lock_days` say; without them, do nothing."""
+        ...
+
+    def for_tier(self, tier: str) -> Store:
+        """Return this store, writing to the storage class of a tier (daily, weekly, monthly, quarterly)."""
+        ...
+
 
 def read_bytes(store: Store, key: str, limit: int = 256 << 20) -> bytes:
     """Read an object of at most `limit` bytes. :raises DamagedError: it is missing or longer."""
@@ -98,15 +119,24 @@ def opener(connection: Callable[[str], Any]) -> Callable[[StoreRef], Store]:
     """
 
     def open_store(ref: StoreRef) -> Store:
-        parts = urlsplit(ref.url)
-        if parts.scheme == "file":
-            return FolderStore(Path(ref.url.removeprefix("file://")))
-        from upkeep.adapters.object_store_s3 import S3Store, client
+        if ref.key_conn_id is None:
+            return _opened(ref, connection)
+        from upkeep.adapters.encrypted_store import EncryptedStore, keys_of
 
-        assert ref.conn_id is not None  # StoreRef refuses an s3 store without one
-        return S3Store(client(connection(ref.conn_id)), parts.netloc, parts.path.strip("/"))
+        keys = keys_of(connection(ref.key_conn_id))
+        return EncryptedStore(_opened(ref, connection), keys)
 
     return open_store
+
+
+def _opened(ref: StoreRef, connection: Callable[[str], Any]) -> Store:
+    parts = urlsplit(ref.url)
+    if parts.scheme == "file":
+        return FolderStore(Path(ref.url.removeprefix("file://")))
+    from upkeep.adapters.object_store_s3 import S3Store, client
+
+    assert ref.conn_id is not None  # StoreRef refuses an s3 store without one
+    return S3Store(client(connection(ref.conn_id)), parts.netloc, parts.path.strip("/"))
 
 
 def once(open_store: Callable[[StoreRef], Store]) -> Callable[[StoreRef], Store]:
@@ -125,6 +155,8 @@ def once(open_store: Callable[[StoreRef], Store]) -> Callable[[StoreRef], Store]
 class FolderStore:
     """A local (or mounted) folder. A file appears under its name only when it is whole and on the disk."""
 
+    key_id = ""
+
     def __init__(self, folder: Path) -> None:
         if not folder.is_absolute():
             raise ConfigurationError(f"store folder {folder} is relative", "write file:///an/absolute/folder")
@@ -135,6 +167,11 @@ class FolderStore:
         """Copy a file: written beside its place, flushed to the disk, then renamed."""
         with self._told(key), source.open("rb") as file:
             return self._keep(key, iter(lambda: file.read(BLOCK), b""))
+
+    def write_blocks(self, key: str, blocks: Iterable[bytes], expected: int = 0) -> Written:  # noqa: ARG002
+        """Write what comes in blocks, like a file."""
+        with self._told(key):
+            return self._keep(key, iter(blocks))
 
     def write_bytes(self, key: str, data: bytes) -> Written:
         """Store a small object."""
@@ -178,6 +215,17 @@ class FolderStore:
 
     def abort(self, upload: Upload) -> None:
         """There is nothing to abort."""
+
+    def name_of(self, sha256: str) -> str:
+        """Return the hash."""
+        return sha256
+
+    def lock(self, keys: Iterable[str]) -> None:
+        """A folder cannot."""
+
+    def for_tier(self, tier: str) -> FolderStore:  # noqa: ARG002
+        """There is one class of storage."""
+        return self
 
     def _path(self, key: str) -> Path:
         if ".." in Path(key).parts or Path(key).is_absolute():

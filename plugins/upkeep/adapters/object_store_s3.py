@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import hashlib
+import itertools
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -57,6 +58,8 @@ def client(connection: Any) -> Any:
 class S3Store:
     """A bucket, or everything below a prefix in it."""
 
+    key_id = ""
+
     def __init__(self, client: Any, bucket: str, prefix: str = "") -> None:
         self._client, self._bucket = client, bucket
         self._prefix = f"{prefix}/" if prefix else ""
@@ -65,10 +68,15 @@ class S3Store:
     def write(self, key: str, source: Path) -> Written:
         """Store a file; above one part in parts, of which each is verified by the server."""
         with source.open("rb") as file:
-            first = file.read(PART)
-            if len(first) < PART:
-                return self.write_bytes(key, first)
-            return self._write_parts(key, first, file, max(PART, -(-source.stat().st_size // _PARTS)))
+            return self.write_blocks(key, iter(lambda: file.read(BLOCK), b""), source.stat().st_size)
+
+    def write_blocks(self, key: str, blocks: Iterable[bytes], expected: int = 0) -> Written:
+        """Store what comes in blocks; above one part in parts, of which each is verified by the server."""
+        parts = _parts(blocks, max(PART, -(-expected // _PARTS)))
+        first = next(parts, b"")
+        if len(first) < PART:
+            return self.write_bytes(key, first)
+        return self._write_parts(key, itertools.chain((first,), parts))
 
     def write_bytes(self, key: str, data: bytes) -> Written:
         """Store a small object."""
@@ -116,6 +124,17 @@ class S3Store:
                 Bucket=self._bucket, Key=self._key(upload.key), UploadId=upload.upload_id
             )
 
+    def name_of(self, sha256: str) -> str:
+        """Return the hash."""
+        return sha256
+
+    def lock(self, keys: Iterable[str]) -> None:
+        """Nothing is locked here."""
+
+    def for_tier(self, tier: str) -> S3Store:  # noqa: ARG002
+        """There is one class of storage."""
+        return self
+
     def _key(self, key: str) -> str:
         return self._prefix + key
 
@@ -128,7 +147,7 @@ class S3Store:
                 return
             yield page
 
-    def _write_parts(self, key: str, block: bytes, file: Any, size: int) -> Written:
+    def _write_parts(self, key: str, blocks: Iterator[bytes]) -> Written:
         with self._told(key):
             begun = self._client.create_multipart_upload(
                 Bucket=self._bucket, Key=self._key(key), ChecksumAlgorithm="SHA256"
@@ -136,23 +155,22 @@ class S3Store:
         upload = {"Bucket": self._bucket, "Key": self._key(key), "UploadId": begun["UploadId"]}
         try:
             with self._told(key):
-                return self._send_parts(upload, block, file, size)
+                return self._send_parts(upload, blocks)
         except BaseException:
             with contextlib.suppress(Exception):  # the next try sweeps what cannot be aborted now
                 self._client.abort_multipart_upload(**upload)
             raise
 
-    def _send_parts(self, upload: dict[str, str], block: bytes, file: Any, size: int) -> Written:
+    def _send_parts(self, upload: dict[str, str], blocks: Iterator[bytes]) -> Written:
         whole, total = hashlib.sha256(), 0
         parts: list[dict[str, Any]] = []
-        while block:
+        for block in blocks:
             whole.update(block)
             total += len(block)
             digest = _base64(hashlib.sha256(block))
             number = len(parts) + 1
             sent = self._client.upload_part(**upload, PartNumber=number, Body=block, ChecksumSHA256=digest)
             parts.append({"PartNumber": number, "ETag": sent["ETag"], "ChecksumSHA256": digest})
-            block = file.read(size)
         self._client.complete_multipart_upload(**upload, MultipartUpload={"Parts": parts})
         return Written(total, whole.hexdigest())
 
@@ -186,6 +204,18 @@ def _refused(place: str, error: dict[str, Any], away: str) -> UpkeepError:
     if code in _WRONG:
         return ConfigurationError(message, _WRONG[code])
     return TransientError(message, away)
+
+
+def _parts(blocks: Iterable[bytes], size: int) -> Iterator[bytes]:
+    """Join blocks to parts of `size` bytes; only the last one is shorter."""
+    part = bytearray()
+    for block in blocks:
+        part += block
+        while len(part) >= size:
+            yield bytes(memoryview(part)[:size])
+            del part[:size]
+    if part:
+        yield bytes(part)
 
 
 def _base64(digest: Any) -> str:
