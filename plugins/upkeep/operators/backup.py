@@ -15,3 +15,9 @@ class BackupVerificationOperator(RoutineOperator):
     """Re-read stored backups, check every hash and decode them in full."""
 
     routine = "upkeep.routines.backup.verify"
+
+
+class BackupCatalogueOperator(RoutineOperator):
+    """Compare the catalogue of backups with the store, and put on record what only the store knows."""
+
+    routine = "upkeep.routines.backup.catalogue"
