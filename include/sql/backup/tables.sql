@@ -1,7 +1,8 @@
 -- Every table whose rows a dump holds, largest first, with what a fingerprint of its rows must know of its columns.
 -- Left out: partitioned parents (their rows are in the leaves), foreign and temporary tables, members of extensions but
 -- for configuration tables, and on a standby unlogged tables. Generated columns are left out: a dump has them computed
--- anew. `bytes` counts the table with its TOAST, `writes` the rows written since the statistics were reset.
+-- anew. `bytes` counts the table with its TOAST, `writes` the rows written since the statistics were reset; `key` is the
+-- primary key's column when that is one integer, `estimate` the planner's number of rows (-1: never looked at).
 with recursive chain (root, typ, typmod) as (
     select t.oid, t.typbasetype, t.typtypmod from pg_catalog.pg_type as t where t.typtype = 'd'
     union all
@@ -12,7 +13,7 @@ with recursive chain (root, typ, typmod) as (
     select chain.root, chain.typ, chain.typmod
       from chain join pg_catalog.pg_type as t on t.oid = chain.typ and t.typtype <> 'd'
 ), shown as (
-    select c.oid, c.relname, n.nspname, c.relispartition, e.condition,
+    select c.oid, c.relname, n.nspname, c.relispartition, e.condition, c.reltuples,
            pg_catalog.row_security_active(c.oid) as hides_rows
       from pg_catalog.pg_class as c
       join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
@@ -33,6 +34,12 @@ select s.oid::bigint as oid, s.nspname::text as schema, s.relname::text as name,
        coalesce(pg_catalog.pg_table_size(s.oid), 0) as bytes,
        pg_catalog.pg_stat_get_tuples_inserted(s.oid) + pg_catalog.pg_stat_get_tuples_updated(s.oid)
            + pg_catalog.pg_stat_get_tuples_deleted(s.oid) as writes,
+       (select k.attname::text
+          from pg_catalog.pg_index as i
+          join pg_catalog.pg_attribute as k on k.attrelid = i.indrelid and k.attnum = i.indkey[0]
+         where i.indrelid = s.oid and i.indisprimary and i.indisvalid and i.indnkeyatts = 1
+           and k.atttypid in ('int2'::regtype, 'int4'::regtype, 'int8'::regtype)) as key,
+       s.reltuples::float8 as estimate,
        columns.seen as columns
   from shown as s
   left join pg_catalog.pg_class as r on s.relispartition and r.oid = pg_catalog.pg_partition_root(s.oid)

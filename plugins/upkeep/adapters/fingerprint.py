@@ -8,6 +8,9 @@ Values enter as themselves where the type's own hash sees all there is and holds
 Everything else enters as the text that a dump would hold, quoted by `format('%L')`, which calls the type's output
 function (a cast to text may be somebody's own): enums and reg* (hash of an OID), composites, json, xml, point (no
 hash), numeric without scale and interval (1.0 = 1.00, 30 days = 1 month), types of extensions.
+
+The rows of a large table whose primary key is one integer are summed by ranges of it, in the same pass: the sum over
+the ranges is the hash of the table, and where two copies differ, the ranges tell where.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from upkeep.adapters import statements
-from upkeep.core.backup import LargeObjects, TableProof
+from upkeep.core.backup import KeyRange, LargeObjects, TableProof
 
 if TYPE_CHECKING:
     import psycopg
@@ -28,6 +31,10 @@ _NATIVE = frozenset((
     "bool", "bytea", "char", "name", "int2", "int4", "int8", "float4", "float8", "text", "varchar", "bpchar", "date",
     "time", "timetz", "timestamp", "timestamptz", "uuid", "inet", "cidr", "macaddr", "macaddr8", "oid", "jsonb",
 ))  # fmt: skip
+# Ranges of the key of a table that has at least so many rows, by the planner's estimate or by its size.
+RANGES, RANGED_ROWS = 64, 100_000
+_ROW_BYTES = 100
+_WIDEST = 1 << 62  # differences of keys must fit into a bigint
 # What text forms depend on, pinned; a name in somebody's schema must not stand in for a function of the server.
 PINNED = {
     "search_path": "",
@@ -69,6 +76,13 @@ class Table(NamedTuple):
     writes: int
     hides_rows: bool
     columns: tuple[Column, ...]
+    key: str = ""
+    estimate: float = -1.0
+
+    @property
+    def large(self) -> bool:
+        """Whether it is worth telling where in it a difference lies."""
+        return (self.estimate if self.estimate >= 0 else self.bytes / _ROW_BYTES) >= RANGED_ROWS
 
 
 def tables(connection: psycopg.Connection[Any]) -> list[Table]:
@@ -86,6 +100,8 @@ def _table(row: dict[str, Any]) -> Table:
         writes=row["writes"],
         hides_rows=row["hides_rows"],
         columns=tuple(Column(**column) for column in row["columns"]),
+        key=row["key"] or "",
+        estimate=row["estimate"],
     )
 
 
@@ -100,23 +116,103 @@ def spread(found: Sequence[Table], workers: int) -> list[list[Table]]:
     return shares
 
 
-def prove(connection: psycopg.Connection[Any], table: Table) -> TableProof:
-    """Return the proof of one table in the connection's snapshot."""
-    row = connection.execute(statement(table)).fetchone()
-    assert row is not None
+class Bounds(NamedTuple):
+    """Ranges of keys: the first begins at `low`, each is `step` keys wide, the last ends with or after `high`."""
+
+    low: int
+    step: int
+    high: int
+
+    @property
+    def number(self) -> int:
+        """How many ranges there are."""
+        return (self.high - self.low) // self.step + 1
+
+
+def prove(connection: psycopg.Connection[Any], table: Table, like: TableProof | None = None) -> TableProof:
+    """Return the proof of one table in the connection's snapshot.
+
+    :param like: the proof to compare it with, whose ranges are then used.
+    """
+    bounds = _bounds(connection, table) if like is None else _same_bounds(table, like)
+    if bounds is None:
+        row = connection.execute(statement(table)).fetchone()
+        assert row is not None
+        return _proof(table, row["rows"], row["hash"])
+    buckets = {row["bucket"]: row for row in connection.execute(_by_ranges(table, bounds)).fetchall()}
+    return _proof(
+        table,
+        sum(row["rows"] for row in buckets.values()),
+        str(sum(int(row["hash"]) for row in buckets.values())),
+        tuple(
+            KeyRange(
+                low=bounds.low + n * bounds.step,
+                high=min(bounds.low + (n + 1) * bounds.step - 1, bounds.high),
+                rows=buckets[n]["rows"] if n in buckets else 0,
+                hash=buckets[n]["hash"] if n in buckets else "0",
+            )
+            for n in range(bounds.number)
+        ),
+    )
+
+
+def _proof(table: Table, rows: int, hash_: str, ranges: tuple[KeyRange, ...] = ()) -> TableProof:
     return TableProof(
         oid=table.oid,
         name=table.name,
         root=table.root,
-        rows=row["rows"],
-        hash=row["hash"],
+        rows=rows,
+        hash=hash_,
         bytes=table.bytes,
         writes=table.writes,
+        key=table.key if ranges else "",
+        ranges=ranges,
     )
 
 
+def _bounds(connection: psycopg.Connection[Any], table: Table) -> Bounds | None:
+    """Divide the keys of a large table into ranges; its index knows the least and the greatest."""
+    from psycopg import sql
+
+    if not (table.key and table.large):
+        return None
+    text = sql.SQL("select pg_catalog.min({0})::int8 as low, pg_catalog.max({0})::int8 as high from only {1} {2}")
+    query = text.format(sql.Identifier(table.key), sql.Identifier(*table.name), sql.SQL(table.condition))
+    row = connection.execute(query).fetchone()
+    if row is None or row["low"] is None or row["high"] - row["low"] >= _WIDEST:
+        return None
+    return Bounds(row["low"], -(-(row["high"] - row["low"] + 1) // RANGES), row["high"])
+
+
+def _same_bounds(table: Table, like: TableProof) -> Bounds | None:
+    if not like.ranges or like.key != table.key:
+        return None
+    first = like.ranges[0]
+    return Bounds(first.low, first.high - first.low + 1, like.ranges[-1].high)
+
+
+def _by_ranges(table: Table, bounds: Bounds) -> sql.Composed:
+    """Return the statement that counts and hashes rows by range: 0, 1, ...; -1 below the first, -2 above the last."""
+    from psycopg import sql
+
+    bucket = sql.SQL(
+        "case when {key} < {low} then -1 when {key} > {high} then -2 else ({key}::int8 - {low}) / {step} end"
+    )
+    parts = {"low": bounds.low, "high": bounds.high, "step": bounds.step}
+    literals = {name: sql.SQL("({}::int8)").format(sql.Literal(value)) for name, value in parts.items()}
+    by = bucket.format(key=sql.Identifier(table.key), **literals)
+    return sql.SQL("select {} as bucket, {} group by 1").format(by, _summed(table))
+
+
 def statement(table: Table) -> sql.Composed:
-    """Return the statement that counts and hashes the rows of a table.
+    """Return the statement that counts and hashes the rows of a table."""
+    from psycopg import sql
+
+    return sql.SQL("select {}").format(_summed(table))
+
+
+def _summed(table: Table) -> sql.Composed:
+    """Return count and hash of rows, and where they come from.
 
     The condition of an extension's configuration table is SQL that the extension declared; pg_dump uses it as it is.
     """
@@ -124,7 +220,7 @@ def statement(table: Table) -> sql.Composed:
 
     columns = [part for column in table.columns for part in _expressions(column)]
     return sql.SQL(
-        "select pg_catalog.count(*) as rows, coalesce(pg_catalog.sum(pg_catalog.hashfloat8extended("
+        "pg_catalog.count(*) as rows, coalesce(pg_catalog.sum(pg_catalog.hashfloat8extended("
         "pg_catalog.hash_record_extended(row({}), 0)::pg_catalog.float8, 0)), 0)::pg_catalog.text as hash"
         " from only {} {}"
     ).format(sql.SQL(", ").join(columns), sql.Identifier(*table.name), sql.SQL(table.condition))
