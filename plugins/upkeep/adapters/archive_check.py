@@ -9,6 +9,7 @@ from typing import Any
 from upkeep.adapters import backup_staging, encrypted_store, pg_tools
 from upkeep.adapters.backup_check import Checking
 from upkeep.adapters.backup_making import read_manifest
+from upkeep.adapters.copy_check import RedisChecking, SqliteChecking
 from upkeep.adapters.object_store import Store
 from upkeep.core.backup import GLOBALS, MANIFEST, Check, Fault, Manifest, Place, Say
 from upkeep.core.errors import DamagedError
@@ -54,7 +55,7 @@ class DumpChecking(Checking[Manifest]):
 
 
 # Kinds that are not named here are read and compared, byte by byte, and not decoded.
-_CHECKS: dict[str, type[Checking[Any]]] = {"dump": DumpChecking}
+_CHECKS: dict[str, type[Checking[Any]]] = {"dump": DumpChecking, "sqlite": SqliteChecking, "redis": RedisChecking}
 
 
 def check(store: Store, place: Place, backup_id: str, *, folder: Path, decode: bool, programs: str, say: Say) -> Check:

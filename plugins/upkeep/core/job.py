@@ -13,6 +13,7 @@ from typing import Any, Literal, Protocol
 from upkeep.core.backup import Archiver
 from upkeep.core.cadence import Window
 from upkeep.core.catalogue import Catalogue
+from upkeep.core.copies import Copies
 from upkeep.core.http import NoReply, Reply, Request
 from upkeep.core.sqlite import SqliteWorkshop
 from upkeep.core.system import System, Target
@@ -167,6 +168,7 @@ class Tools:
     sqlite_work: SqliteWorkshop
     http: Callable[..., AbstractContextManager[Http]]
     archive: Archiver
+    copies: Copies
     history: History
     catalogue: Catalogue
     now: Callable[[], datetime]

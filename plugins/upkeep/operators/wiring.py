@@ -104,7 +104,17 @@ def open_ledger() -> Iterator[Ledger]:
 
 def make_tools(history: History, catalogue: Catalogue, log: logging.Logger) -> Tools:
     """Return the outside world for one job."""
-    from upkeep.adapters import archive, http, object_store, postgres, sqlite, sqlite_work, volume, workbench
+    from upkeep.adapters import (
+        archive,
+        copy_maker,
+        http,
+        object_store,
+        postgres,
+        sqlite,
+        sqlite_work,
+        volume,
+        workbench,
+    )
 
     scratch = scratch_folder()
     return Tools(
@@ -115,6 +125,7 @@ def make_tools(history: History, catalogue: Catalogue, log: logging.Logger) -> T
         sqlite_work=sqlite_work.Workshop(home() / "sqlite"),
         http=http.opener(connection),
         archive=archive.make_archiver(conninfo, object_store.opener(connection), scratch),
+        copies=copy_maker.CopyMaker(connection, object_store.opener(connection), scratch),
         history=history,
         catalogue=catalogue,
         now=now,
