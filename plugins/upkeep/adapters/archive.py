@@ -89,7 +89,7 @@ class Archive:
     def backup(self, database: Database, place: Place, options: Options, run_id: str, say: Say) -> Kept[Manifest]:
         """Make a backup; what was stored of one that fails is removed as far as the store can be reached."""
         backup_staging.need(self._scratch, options.expected_bytes, "the dump")
-        making = Making(self._store(place.store), place, run_id)
+        making = Making(self._store(place.store), place, run_id, options.tier)
         with backup_staging.staging(self._scratch, place.target, making.id) as folder:
             conninfo = backup_snapshot.conninfo_of(self._conninfo, database)
             snapshot = Snapshot(conninfo, options.fingerprint_jobs, options.lock_timeout)

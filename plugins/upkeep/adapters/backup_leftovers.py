@@ -10,8 +10,8 @@ from typing import NamedTuple
 from upkeep.adapters import backup_marker
 from upkeep.adapters.backup_marker import Marker
 from upkeep.adapters.object_store import Item, Store, Upload, read_bytes
-from upkeep.core.backup import ID_PATTERN, MANIFEST, MARKER, Leftover, Stored
-from upkeep.core.errors import DamagedError
+from upkeep.core.backup import ID_PATTERN, MANIFEST, MARKER, TOMBSTONE, Leftover, Stored
+from upkeep.core.errors import DamagedError, LockedError
 
 _ID = re.compile(ID_PATTERN)
 
@@ -101,7 +101,10 @@ def sweep(store: Store, target: str, run_id: str, patience: timedelta) -> list[L
             continue
         for upload in uploads:
             store.abort(upload)
-        store.delete(keys)
+        try:
+            store.delete(keys)
+        except LockedError:  # killed between the locks and the manifest: it goes when they have run out
+            continue
         removed.append(leftover)
     return removed
 

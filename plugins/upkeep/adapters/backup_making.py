@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from upkeep.adapters import backup_marker
 from upkeep.adapters.object_store import Store, read_bytes
 from upkeep.core import backup as core
-from upkeep.core.backup import AnyManifest, BaseManifest, Kept, Place
+from upkeep.core.backup import AnyManifest, BaseManifest, Kept, Place, Tier
 from upkeep.core.errors import DamagedError, TransientError, UpkeepError
 
 
@@ -37,8 +37,8 @@ def read_manifest(store: Store, place: Place, backup_id: str) -> AnyManifest:
 class Making:
     """Use as a context manager: until `finish`, leaving it removes what was stored, as far as the store is there."""
 
-    def __init__(self, store: Store, place: Place, run_id: str) -> None:
-        self.store, self.place, self.run_id = store, place, run_id
+    def __init__(self, store: Store, place: Place, run_id: str, tier: Tier = "daily") -> None:
+        self.store, self.place, self.run_id = store.for_tier(tier), place, run_id
         self.started = datetime.now(UTC)
         self.id = new_id(self.started)
         self.prefix = f"{place.series}/{self.id}"
@@ -77,6 +77,8 @@ class Making:
                 f" as they were written (first: {missing[0] if missing else core.MARKER})",
                 "somebody removed them while they were written; it is tried again",
             )
+        # Before the manifest, which is locked as it is written: a backup is never one that can still be removed.
+        self.store.lock([f"{self.prefix}/{f.name}" for f in manifest.files])
         self.store.write_bytes(f"{self.prefix}/{core.MANIFEST}", core.encode(manifest))
         self._complete = True
         with contextlib.suppress(UpkeepError):  # a mark beside a manifest does no harm

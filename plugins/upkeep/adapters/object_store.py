@@ -136,7 +136,15 @@ def _opened(ref: StoreRef, connection: Callable[[str], Any]) -> Store:
     from upkeep.adapters.object_store_s3 import S3Store, client
 
     assert ref.conn_id is not None  # StoreRef refuses an s3 store without one
-    return S3Store(client(connection(ref.conn_id)), parts.netloc, parts.path.strip("/"))
+    store = S3Store(
+        client(connection(ref.conn_id)),
+        parts.netloc,
+        parts.path.strip("/"),
+        lock_days=ref.lock_days,
+        classes={str(tier): name for tier, name in ref.storage_class.items()},
+    )
+    store.expect_lock()
+    return store
 
 
 def once(open_store: Callable[[StoreRef], Store]) -> Callable[[StoreRef], Store]:

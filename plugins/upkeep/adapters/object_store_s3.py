@@ -4,30 +4,43 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import copy
 import hashlib
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
+from upkeep.adapters import object_store_lock
+from upkeep.adapters.encryption import CLEAR
 from upkeep.adapters.object_store import BLOCK, Item, Upload, Written
+from upkeep.core.backup import MANIFEST
 from upkeep.core.errors import ConfigurationError, DamagedError, TransientError, UpkeepError
 
 # Also the memory of one upload. S3 takes parts from 5 MiB on and at most 10,000 of them, so files above 72 GiB get
 # larger parts: https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html
 PART = 8 << 20
 _PARTS = 9_000
+_LOCKING = 4  # requests at a time
 # https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
 _WRONG = {
     "NoSuchBucket": "create the bucket, or correct the store's url in the system file",
-    "AccessDenied": "allow this key s3:ListBucket, GetObject, PutObject, DeleteObject, AbortMultipartUpload",
+    "AccessDenied": "allow this key s3:ListBucket, GetObject, PutObject, DeleteObject, AbortMultipartUpload; with"
+    " `lock_days` also GetBucketObjectLockConfiguration, GetObjectRetention, PutObjectRetention, ListBucketVersions,"
+    " DeleteObjectVersion",
     "InvalidAccessKeyId": "correct the key in the Airflow connection of the store",
     "SignatureDoesNotMatch": "correct the secret key in the Airflow connection of the store",
     "PermanentRedirect": "correct region or endpoint in the Airflow connection of the store",
     "AuthorizationHeaderMalformed": "correct the region in the Airflow connection of the store",
+    "InvalidStorageClass": "correct `storage_class` of the store in the system file",
+    # https://docs.aws.amazon.com/AmazonS3/latest/userguide/restoring-objects.html
+    "InvalidObjectState": "the object lies in an archive: bring it back first (aws s3api restore-object); for backups"
+    " that are to be verified use a class that answers at once, such as GLACIER_IR",
     "403": "allow this key to read and write the bucket",
 }
 _ABSENT = ("NoSuchKey", "404", "NotFound")
@@ -60,10 +73,25 @@ class S3Store:
 
     key_id = ""
 
-    def __init__(self, client: Any, bucket: str, prefix: str = "") -> None:
+    def __init__(
+        self,
+        client: Any,
+        bucket: str,
+        prefix: str = "",
+        *,
+        lock_days: int | None = None,
+        classes: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self._client, self._bucket = client, bucket
         self._prefix = f"{prefix}/" if prefix else ""
         self.location = f"s3://{bucket}/{prefix}".rstrip("/")
+        self._lock_days, self._classes, self._tier = lock_days, classes, ""
+
+    def expect_lock(self) -> None:
+        """See that the bucket can lock objects, when it is to. :raises ConfigurationError: it cannot."""
+        if self._lock_days:
+            with self._told(""):
+                object_store_lock.expect(self._client, self._bucket)
 
     def write(self, key: str, source: Path) -> Written:
         """Store a file; above one part in parts, of which each is verified by the server."""
@@ -82,7 +110,14 @@ class S3Store:
         """Store a small object."""
         digest = hashlib.sha256(data)
         with self._told(key):
-            self._client.put_object(Bucket=self._bucket, Key=self._key(key), Body=data, ChecksumSHA256=_base64(digest))
+            self._client.put_object(
+                Bucket=self._bucket,
+                Key=self._key(key),
+                Body=data,
+                ChecksumSHA256=_base64(digest),
+                **self._kept(key),
+                **(self._retained() if key.endswith(f"/{MANIFEST}") else {}),
+            )
         return Written(len(data), digest.hexdigest())
 
     @contextmanager
@@ -100,10 +135,16 @@ class S3Store:
                 yield Item(entry["Key"].removeprefix(self._prefix), entry["Size"], entry["LastModified"])
 
     def delete(self, keys: Iterable[str]) -> None:
-        """Remove objects."""
+        """Remove objects; where objects are locked, with all their versions, since those are paid for as well.
+
+        :raises LockedError: an object must be kept until later; it and those behind it are still there.
+        """
         for key in keys:
             with self._told(key):
-                self._client.delete_object(Bucket=self._bucket, Key=self._key(key))
+                if self._lock_days:
+                    object_store_lock.remove(self._client, self._bucket, self._key(key), f"{self.location}/{key}")
+                else:
+                    self._client.delete_object(Bucket=self._bucket, Key=self._key(key))
 
     def now(self) -> datetime:
         """Return the present time by the server's clock."""
@@ -129,11 +170,37 @@ class S3Store:
         return sha256
 
     def lock(self, keys: Iterable[str]) -> None:
-        """Nothing is locked here."""
+        """Lock objects for `lock_days` from now on, by the server's clock; a longer lock stays."""
+        if not self._lock_days:
+            return
+        until = self._until()
 
-    def for_tier(self, tier: str) -> S3Store:  # noqa: ARG002
-        """There is one class of storage."""
-        return self
+        def retain(key: str) -> None:
+            with self._told(key):
+                object_store_lock.retain(self._client, self._bucket, self._key(key), until)
+
+        with ThreadPoolExecutor(_LOCKING, thread_name_prefix="lock") as pool:
+            for _ in pool.map(retain, keys):
+                pass
+
+    def for_tier(self, tier: str) -> S3Store:
+        """Return this store, writing to the storage class of a tier."""
+        other = copy.copy(self)
+        other._tier = tier
+        return other
+
+    def _kept(self, key: str) -> dict[str, str]:
+        """Return what an object is to be kept as; manifests and marks are read all the time, so not in an archive."""
+        chosen = self._classes.get(self._tier, "")
+        return {"StorageClass": chosen} if chosen and key.rsplit("/", 1)[-1] not in CLEAR else {}
+
+    def _retained(self) -> dict[str, Any]:
+        if not self._lock_days:
+            return {}
+        return {"ObjectLockMode": object_store_lock.MODE, "ObjectLockRetainUntilDate": self._until()}
+
+    def _until(self) -> datetime:
+        return self.now() + timedelta(days=self._lock_days or 0)
 
     def _key(self, key: str) -> str:
         return self._prefix + key
@@ -150,7 +217,7 @@ class S3Store:
     def _write_parts(self, key: str, blocks: Iterator[bytes]) -> Written:
         with self._told(key):
             begun = self._client.create_multipart_upload(
-                Bucket=self._bucket, Key=self._key(key), ChecksumAlgorithm="SHA256"
+                Bucket=self._bucket, Key=self._key(key), ChecksumAlgorithm="SHA256", **self._kept(key)
             )
         upload = {"Bucket": self._bucket, "Key": self._key(key), "UploadId": begun["UploadId"]}
         try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 
 class UpkeepError(Exception):
     """Something went wrong that a person has to read.
@@ -29,6 +31,18 @@ class ConfigurationError(UpkeepError):
 
 class UnsafeError(UpkeepError):
     """A guard refused: going on could destroy something. Trying again cannot help."""
+
+
+class LockedError(UnsafeError):
+    """The store keeps an object until a moment that has not come; nothing can remove it before.
+
+    `until` is that moment; None: for as long as a legal hold lies on the object.
+    """
+
+    def __init__(self, message: str, hint: str = "", until: datetime | None = None) -> None:
+        super().__init__(message, hint)
+        self.args = (message, hint, until)  # by which the error survives pickling
+        self.until = until
 
 
 class DamagedError(UpkeepError):
