@@ -10,7 +10,7 @@ from typing import NamedTuple
 from upkeep.adapters import backup_marker
 from upkeep.adapters.backup_marker import Marker
 from upkeep.adapters.object_store import Item, Store, Upload, read_bytes
-from upkeep.core.backup import ID_PATTERN, MANIFEST, MARKER, TOMBSTONE, Leftover, Stored
+from upkeep.core.backup import ID_PATTERN, MANIFEST, MARKER, Leftover, Stored
 from upkeep.core.errors import DamagedError, LockedError
 
 _ID = re.compile(ID_PATTERN)
