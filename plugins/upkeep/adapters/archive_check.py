@@ -11,6 +11,7 @@ from upkeep.adapters.backup_check import Checking
 from upkeep.adapters.backup_making import read_manifest
 from upkeep.adapters.copy_check import RedisChecking, SqliteChecking
 from upkeep.adapters.object_store import Store
+from upkeep.adapters.physical_check import PhysicalChecking
 from upkeep.core.backup import GLOBALS, MANIFEST, Check, Fault, Manifest, Place, Say
 from upkeep.core.errors import DamagedError
 
@@ -55,7 +56,12 @@ class DumpChecking(Checking[Manifest]):
 
 
 # Kinds that are not named here are read and compared, byte by byte, and not decoded.
-_CHECKS: dict[str, type[Checking[Any]]] = {"dump": DumpChecking, "sqlite": SqliteChecking, "redis": RedisChecking}
+_CHECKS: dict[str, type[Checking[Any]]] = {
+    "dump": DumpChecking,
+    "physical": PhysicalChecking,
+    "sqlite": SqliteChecking,
+    "redis": RedisChecking,
+}
 
 
 def check(store: Store, place: Place, backup_id: str, *, folder: Path, decode: bool, programs: str, say: Say) -> Check:

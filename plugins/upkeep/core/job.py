@@ -15,6 +15,7 @@ from upkeep.core.cadence import Window
 from upkeep.core.catalogue import Catalogue
 from upkeep.core.copies import Copies
 from upkeep.core.http import NoReply, Reply, Request
+from upkeep.core.physical import Physical
 from upkeep.core.sqlite import SqliteWorkshop
 from upkeep.core.system import System, Target
 
@@ -168,6 +169,7 @@ class Tools:
     sqlite_work: SqliteWorkshop
     http: Callable[..., AbstractContextManager[Http]]
     archive: Archiver
+    physical: Physical
     copies: Copies
     history: History
     catalogue: Catalogue

@@ -21,3 +21,21 @@ class BackupCatalogueOperator(RoutineOperator):
     """Compare the catalogue of backups with the store, and put on record what only the store knows."""
 
     routine = "upkeep.routines.backup.catalogue"
+
+
+class SqliteBackupOperator(RoutineOperator):
+    """Back a SQLite database up into the store, while programs use it, with a fingerprint of every table."""
+
+    routine = "upkeep.routines.backup.sqlite"
+
+
+class RedisBackupOperator(RoutineOperator):
+    """Back a Redis server's data up into the store, as it would send them to a replica."""
+
+    routine = "upkeep.routines.backup.redis"
+
+
+class PhysicalBackupOperator(RoutineOperator):
+    """Copy a whole PostgreSQL cluster with the WAL it needs, full or incremental, so that it can be started anew."""
+
+    routine = "upkeep.routines.backup.physical"
