@@ -12,6 +12,7 @@ from upkeep.adapters.backup_making import read_manifest
 from upkeep.adapters.copy_check import RedisChecking, SqliteChecking
 from upkeep.adapters.object_store import Store
 from upkeep.adapters.physical_check import PhysicalChecking
+from upkeep.adapters.tree_check import TreeChecking
 from upkeep.core.backup import GLOBALS, MANIFEST, Check, Fault, Manifest, Place, Say
 from upkeep.core.errors import DamagedError
 
@@ -61,6 +62,7 @@ _CHECKS: dict[str, type[Checking[Any]]] = {
     "physical": PhysicalChecking,
     "sqlite": SqliteChecking,
     "redis": RedisChecking,
+    "files": TreeChecking,
 }
 
 

@@ -1,8 +1,8 @@
 """The list of a backed up tree, in the store: writing it, reading it, and which objects it needs.
 
 Objects lie beside the backups of their series, `<series>/objects/<first two>/<name>`, once for all of them. The name
-is the SHA-256 of what is stored; a store that encrypts has names of its own, for a hash of the plain content tells
-whoever holds the same file that it is here.
+is `Store.name_of` the SHA-256 of what is stored: a store that encrypts has names of its own, for a hash of the plain
+content tells whoever holds the same file that it is here.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import hashlib
 import io
 from collections.abc import Iterable
 
+from upkeep.adapters import encrypted_store
 from upkeep.adapters.object_store import Store, read_bytes
 from upkeep.core.backup import FileEntry, TreeManifest
 from upkeep.core.errors import DamagedError
@@ -19,12 +20,6 @@ from upkeep.core.tree import LIST, OBJECTS, Entry, read_list, write_list
 
 # A million files take about 100 MB of list.
 _LIMIT = 2 << 30
-
-
-def name_of(store: Store, sha256: str) -> str:
-    """Return the name of an object with that content in this store."""
-    keyed = getattr(store, "name_of", None)
-    return str(keyed(sha256)) if keyed else sha256
 
 
 def key_of(series: str, name: str) -> str:
@@ -50,8 +45,9 @@ def read(store: Store, manifest: TreeManifest, prefix: str) -> tuple[str, list[E
     """Read the list of a backup: its base and its entries.
 
     :raises DamagedError: it is missing or is not what the manifest says.
+    :raises ConfigurationError: it is encrypted and the key is not at hand.
     """
-    place = f"{store.location}/{prefix}/{LIST}"
+    place, store = f"{store.location}/{prefix}/{LIST}", encrypted_store.reading(store, manifest)
     said = next((f for f in manifest.files if f.name == LIST), None)
     data = read_bytes(store, f"{prefix}/{LIST}", _LIMIT)
     if said is None or (len(data), hashlib.sha256(data).hexdigest()) != (said.size, said.sha256):
@@ -72,7 +68,7 @@ def contents(store: Store, manifest: TreeManifest, prefix: str) -> set[str]:
     """Return the keys of the objects that a backup needs, beside what lies in its own folder.
 
     :param prefix: `<series>/<backup id>`.
-    :raises DamagedError: the list cannot be read: then it is not known, and nothing may be removed.
+    :raises DamagedError, ConfigurationError: the list cannot be read: it is not known, and nothing may be removed.
     """
     series = series_of(prefix)
     return {key_of(series, name) for name in objects(read(store, manifest, prefix)[1])}

@@ -25,6 +25,7 @@ FINGERPRINT = "upkeep-rows/1"
 Kind = Literal["dump", "physical", "files", "sqlite", "redis"]
 Tier = Literal["daily", "weekly", "monthly", "quarterly"]
 MANIFEST, MARKER, GLOBALS, TOC = "manifest.json", "started.json", "globals.sql", "toc.dat"
+TOMBSTONE = "removed.json"
 ID_PATTERN = r"^\d{8}T\d{6}Z-[0-9a-f]{8}$"
 
 
@@ -214,12 +215,14 @@ class TreeManifest(BaseManifest):
     object_bytes: int = Field(ge=0)
     new_objects: int = Field(ge=0, description="those that no earlier backup had stored")
     new_bytes: int = Field(ge=0)
+    read_bytes: int = Field(0, ge=0, description="read from the disk; the rest had not been touched since")
     list_sha256: str = Field(description="of the canonical list of names, attributes and contents")
     vanished: int = Field(0, ge=0, description="files that went while they were read")
     changed: int = Field(0, ge=0, description="files that never held still; their content is as of one reading")
     unreadable: int = Field(0, ge=0, description="files and directories that could not be read: not in this backup")
     skipped: int = Field(0, ge=0, description="fifos, sockets and devices: not in this backup")
     lost: int = Field(0, ge=0, description="objects of the backup before that the store had no more, stored again")
+    altered: int = Field(0, ge=0, description="files of another content although none of their times had changed")
     read_all: datetime = Field(description="when every file was last read, however untouched it seemed")
     secret: bool = Field(False, description="whether names are confidential too")
 
@@ -352,6 +355,34 @@ class Stored(Model):
     modified: datetime
 
 
+class Removal(Model):
+    """The note in the store that retention removes a backup, or has. It stays until the removal is on record.
+
+    `whole`: the manifest is still there, so it is a backup all the same. `objects` and `bytes`: what else is there.
+    """
+
+    id: str
+    reason: str
+    at: datetime
+    whole: bool
+    objects: int
+    bytes: int
+
+
+class Collected(Model):
+    """Objects of a series of file trees that no backup refers to: removed, or `waiting` until they are old enough.
+
+    `reason` says why nothing was removed: a backup is at work, or a list cannot be read.
+    """
+
+    objects: int = 0
+    bytes: int = 0
+    waiting: int = 0
+    locked: int = 0
+    kept: int = 0
+    reason: str = ""
+
+
 class Kept[M: BaseManifest](Model):
     """A finished backup."""
 
@@ -425,6 +456,28 @@ class Archiver(Protocol):
 
     def sweep(self, place: Place, run_id: str, patience: timedelta) -> tuple[Leftover, ...]:
         """Remove the leftovers and return them. A backup with a manifest, or one being made, is never touched."""
+        ...
+
+    def remove(self, place: Place, backup_id: str, reason: str) -> Removal:
+        """Remove a backup, or end its removal; what is no backup and was not begun to be removed is left alone.
+
+        Its manifest goes first, so that it is never a backup with parts missing. The note of it stays; see `forget`.
+        """
+        ...
+
+    def removals(self, place: Place) -> tuple[Removal, ...]:
+        """List the notes on removals."""
+        ...
+
+    def forget(self, place: Place, ids: Iterable[str]) -> int:
+        """Take away the notes on removals that are complete, or that never came to be; return how many."""
+        ...
+
+    def collect(self, place: Place, run_id: str, patience: timedelta, grace: timedelta) -> Collected:
+        """Remove objects of a series of file trees that no backup refers to and that are older than `grace`.
+
+        Nothing is removed while a backup of the series is being made.
+        """
         ...
 
     def backup(self, database: Database, place: Place, options: Options, run_id: str, say: Say) -> Kept[Manifest]:

@@ -44,6 +44,7 @@ class Entry(NamedTuple):
     target: str = ""
     object: str = ""
     offset: int = 0
+    object_bytes: int = 0
     data: tuple[tuple[int, int], ...] = ()
     ino: int = 0
     ctime_ns: int = 0
@@ -174,6 +175,7 @@ class Look(Model):
     entries: dict[str, int]
     total_bytes: int
     skipped: int = Field(0, description="fifos, sockets and devices")
+    unmatched: int = Field(0, description="paths without wildcards at which there is nothing")
     vanished: int = 0
     unreadable: tuple[str, ...] = ()
     unreadable_count: int = 0
