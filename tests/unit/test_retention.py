@@ -355,9 +355,14 @@ def expect_safe(there: dict[str, Entry], decision: Decision, rules: Rules, now: 
 
 
 def is_whole(there: dict[str, Entry], backup_id: str) -> bool:
-    """Tell whether a backup and everything that it needs is there and proved."""
-    entry = there[backup_id]
-    return entry.proved and (entry.parent is None or (entry.parent in there and is_whole(there, entry.parent)))
+    """Tell whether a backup is proved with all that it needs: each by itself, or all of them by a restore test."""
+    chain = [there[backup_id]]
+    while (parent := chain[-1].parent) is not None:
+        if parent not in there:
+            return False
+        chain.append(there[parent])
+    tested = chain[0].tested_ok is True and not any(e.suspicious for e in chain)
+    return chain[0].proved and (tested or all(e.proved for e in chain))
 
 
 @EVERY

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -10,10 +10,13 @@ from upkeep import __version__
 from upkeep.adapters import (
     archive_check,
     backup_leftovers,
+    backup_remove,
     backup_snapshot,
     backup_staging,
     object_store,
     pg_tools,
+    tree_collect,
+    tree_list,
 )
 from upkeep.adapters.backup_dump import Dump, Sender, expect_same
 from upkeep.adapters.backup_making import Making, read_manifest
@@ -24,12 +27,14 @@ from upkeep.core import backup as core
 from upkeep.core.backup import (
     AnyManifest,
     Check,
+    Collected,
     Database,
     Kept,
     Leftover,
     Manifest,
     Options,
     Place,
+    Removal,
     Say,
     Source,
     Stored,
@@ -85,6 +90,23 @@ class Archive:
         store = self._store(place.store)
         objects = backup_leftovers.sweep(store, place.series, run_id, patience)
         return (*objects, *folders)
+
+    def remove(self, place: Place, backup_id: str, reason: str) -> Removal:
+        """Remove a backup, or end its removal."""
+        return backup_remove.remove(self._store(place.store), place.series, backup_id, reason)
+
+    def removals(self, place: Place) -> tuple[Removal, ...]:
+        """List the notes on removals."""
+        return backup_remove.removals(self._store(place.store), place.series)
+
+    def forget(self, place: Place, ids: Iterable[str]) -> int:
+        """Take away the notes on removals that are complete, or that never came to be; return how many."""
+        return backup_remove.forget(self._store(place.store), place.series, ids)
+
+    def collect(self, place: Place, run_id: str, patience: timedelta, grace: timedelta) -> Collected:
+        """Remove objects of a series of file trees that no backup refers to and that are older than `grace`."""
+        store = self._store(place.store)
+        return tree_collect.collect(store, place, run_id, contents=tree_list.contents, patience=patience, grace=grace)
 
     def backup(self, database: Database, place: Place, options: Options, run_id: str, say: Say) -> Kept[Manifest]:
         """Make a backup; what was stored of one that fails is removed as far as the store can be reached."""

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from upkeep.adapters.object_store import Store
-from upkeep.core.backup import MANIFEST, MARKER, BaseManifest, Check, Fault, FileEntry, Progress, Say
+from upkeep.core.backup import MANIFEST, MARKER, TOMBSTONE, BaseManifest, Check, Fault, FileEntry, Progress, Say
 from upkeep.core.errors import DamagedError
 
 
@@ -29,7 +29,7 @@ class Checking[M: BaseManifest]:
         """Read every file from the store and compare size and SHA-256; keep them for decoding."""
         listed = {item.key.removeprefix(f"{self.prefix}/"): item.size for item in self.store.list(f"{self.prefix}/")}
         known = {entry.name for entry in self.manifest.files}
-        for name in sorted(listed.keys() - known - {MANIFEST, MARKER}):
+        for name in sorted(listed.keys() - known - {MANIFEST, MARKER, TOMBSTONE}):
             self.fault("integrity", name, "an object that the manifest does not name", f"{listed[name]} bytes", "none")
         for number, entry in enumerate(self.manifest.files, 1):
             self._file(entry, keep)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from upkeep.adapters import backup_marker
 from upkeep.adapters.backup_marker import Marker
 from upkeep.adapters.object_store import Item, Store, Upload, read_bytes
-from upkeep.core.backup import ID_PATTERN, MANIFEST, MARKER, Leftover, Stored
+from upkeep.core.backup import ID_PATTERN, MANIFEST, MARKER, TOMBSTONE, Leftover, Stored
 from upkeep.core.errors import DamagedError, LockedError
 
 _ID = re.compile(ID_PATTERN)
@@ -33,6 +33,11 @@ class Heap(NamedTuple):
         return next((item for item in self.items if item.key.endswith(f"{self.id}/{MARKER}")), None)
 
     @property
+    def tombstone(self) -> Item | None:
+        """The note that it is being removed, or was."""
+        return next((item for item in self.items if item.key.endswith(f"{self.id}/{TOMBSTONE}")), None)
+
+    @property
     def modified(self) -> datetime:
         """Time of the last change of any of them."""
         return max(item.modified for item in self.items)
@@ -49,16 +54,17 @@ def heaps(store: Store, target: str) -> list[Heap]:
 
 
 def stored(store: Store, target: str) -> tuple[Stored, ...]:
-    """Tell what lies there, newest first."""
+    """Tell what lies there, newest first; what was removed, and of which only the note of that is left, does not."""
     return tuple(
         Stored(
             id=heap.id,
             complete=heap.complete,
             objects=len(heap.items),
-            size_bytes=sum(i.size for i in heap.items if not i.key.endswith((MANIFEST, MARKER))),
+            size_bytes=sum(i.size for i in heap.items if not i.key.endswith((MANIFEST, MARKER, TOMBSTONE))),
             modified=heap.modified,
         )
         for heap in heaps(store, target)
+        if heap.items != [heap.tombstone]
     )
 
 
@@ -68,7 +74,8 @@ def abandoned(
     """List leftovers whose writer is dead, each with its keys (mark last) and unfinished uploads.
 
     A backup with a manifest is not looked at, whatever else lies beside it. Ages are measured
-    with the store's own clock: this machine's may be wrong.
+    with the store's own clock: this machine's may be wrong. What was begun to be removed is a
+    leftover at once; the note of its removal is none, for retention still has to put that on record.
     """
     seen, now = heaps(store, target), store.now()
     pending: dict[str, list[Upload]] = defaultdict(list)
@@ -80,10 +87,17 @@ def abandoned(
     for heap in seen:
         uploads = pending.pop(heap.id, [])
         changed = max([heap.modified, *(u.started for u in uploads)])
-        reason = "" if heap.complete else backup_marker.verdict(_mark(store, heap), now - changed, run_id, patience)
+        items = [item for item in heap.items if item != heap.tombstone]
+        if heap.complete or not (items or uploads):
+            continue
+        reason = (
+            "its removal was not completed"
+            if heap.tombstone
+            else backup_marker.verdict(_mark(store, heap), now - changed, run_id, patience)
+        )
         if reason:
-            size = sum(item.size for item in heap.items)
-            keys = sorted((item.key for item in heap.items), key=lambda key: key.endswith(MARKER))
+            size = sum(item.size for item in items)
+            keys = sorted((item.key for item in items), key=lambda key: key.endswith(MARKER))
             found.append((Leftover(kind="objects", name=heap.id, bytes=size, reason=reason), keys, uploads))
     for backup_id, uploads in pending.items():
         reason = backup_marker.verdict(None, now - max(u.started for u in uploads), run_id, patience)
