@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import secrets
 import shlex
 from typing import TYPE_CHECKING, Any
 
 from lab.object_store import REGION
+from lab.process import write_private
 from lab.systems import PLATFORM, SYSTEMS
 
 if TYPE_CHECKING:
@@ -40,12 +43,15 @@ def connections(lab: Lab) -> dict[str, dict[str, Any]]:
     for one in SYSTEMS:
         found[f"{one.name}_db"] = _postgres(lab.clusters[one.cluster], one.database, one.keeper)
         found[f"{one.name}_maintenance"] = _postgres(lab.clusters[one.cluster], one.database, one.carer)
+        if one.copied:
+            found[f"{one.name}_physical"] = _postgres(lab.clusters[one.cluster], one.database, one.copier)
         found[f"{one.name}_web"] = _http(lab.web.ports[one.name])
         if one.redis:
             cache = lab.caches[one.name]
             redis = {"conn_type": "redis", "host": _HOST, "port": cache.port, "password": cache.password}
             found[f"{one.name}_redis"] = {**redis, "extra": {"db": 0}}
     found["upkeep_store"] = _store(lab)
+    found["upkeep_backup_key"] = _backup_key(lab)
     found["upkeep_webhook"] = _http(lab.mail.ports["hook"])
     quiet = {"disable_ssl": True, "disable_tls": True, "from_email": "upkeep@lab.example"}
     found["upkeep_smtp"] = {"conn_type": "smtp", "host": _HOST, "port": lab.mail.port, "extra": quiet}
@@ -69,3 +75,12 @@ def _store(lab: Lab) -> dict[str, Any]:
         "config_kwargs": {"s3": {"addressing_style": "path"}},
     }
     return {"conn_type": "aws", "login": store.access_key, "password": store.secret_key, "extra": extra}
+
+
+def _backup_key(lab: Lab) -> dict[str, Any]:
+    """Return the key of the encrypted backups, which is made once: without it they are worth nothing."""
+    path = lab.home / "backup-key.json"
+    if not path.exists():
+        write_private(path, json.dumps({"keys": {"lab-1": base64.b64encode(secrets.token_bytes(32)).decode()}}))
+    extra = json.loads(path.read_text())
+    return {"conn_type": "generic", "login": max(extra["keys"]), "extra": extra}

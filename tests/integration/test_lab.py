@@ -371,8 +371,16 @@ def test_the_environment_reaches_everything(lab: Lab) -> None:
     }
     expected = {f"{one.name}_{part}" for one in SYSTEMS for part in ("db", "maintenance", "web")}
     expected |= {f"{one.name}_redis" for one in SYSTEMS if one.redis}
-    assert found.keys() == expected | {"upkeep_ledger", "upkeep_store", "upkeep_smtp", "upkeep_webhook"}
+    assert found.keys() == expected | {
+        "upkeep_ledger",
+        "upkeep_store",
+        "upkeep_backup_key",
+        "upkeep_smtp",
+        "upkeep_webhook",
+    }
     assert variables["UPKEEP_LAB_HOME"] == str(lab.home)
+    key = lab.home / "backup-key.json"
+    assert json.loads(key.read_text()) == found["upkeep_backup_key"]["extra"] and key.stat().st_mode & 0o077 == 0
     for given in (one for one in found.values() if one["conn_type"] == "postgres"):
         keys = {"host": "host", "port": "port", "user": "login", "password": "password", "dbname": "schema"}
         psycopg.connect(**{key: given[field] for key, field in keys.items()}).close()
