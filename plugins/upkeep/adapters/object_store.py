@@ -203,7 +203,7 @@ class FolderStore:
                     yield Item(path.relative_to(self.folder).as_posix(), seen.st_size, changed)
 
     def delete(self, keys: Iterable[str]) -> None:
-        """Remove files, and folders that have become empty."""
+        """Remove files, and folders that have become empty; no power cut brings back what is gone."""
         folders = set()
         for key in keys:
             with self._told(key):
@@ -211,6 +211,7 @@ class FolderStore:
             folders.add(self._path(key).parent)
         for folder in folders:
             with contextlib.suppress(OSError):
+                _flush_names(folder)
                 folder.rmdir()
 
     def now(self) -> datetime:

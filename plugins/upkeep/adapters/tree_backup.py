@@ -18,7 +18,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from upkeep import __version__
-from upkeep.adapters import backup_staging, object_store, tree_list, tree_read, tree_restore, tree_scan
+from upkeep.adapters import (
+    backup_staging,
+    object_store,
+    tree_collect,
+    tree_list,
+    tree_read,
+    tree_restore,
+    tree_scan,
+)
 from upkeep.adapters.backup_leftovers import Heap, heaps
 from upkeep.adapters.backup_making import Making, read_manifest
 from upkeep.adapters.object_store import Store
@@ -156,6 +164,7 @@ class _Backup:
     def run(self) -> Taken:
         """Look, read, store; the manifest comes last."""
         making, store = self._making, self._making.store
+        tree_collect.expect_no_collection(store, making.place.series)
         listed = {item.key: item.size for item in store.list(f"{making.place.series}/{OBJECTS}/")}
         seen = tree_scan.scan(self._files)
         before = self._before(seen, {key.rsplit("/", 1)[1]: size for key, size in listed.items()})
