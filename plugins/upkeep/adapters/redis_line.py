@@ -216,5 +216,8 @@ def _refusal(where: str, said: str) -> UpkeepError:
 
 def _calm(given: dict[str, Any]) -> dict[str, Any]:
     """Add what keeps the driver from adding to the conversation: it neither names itself nor tries again."""
-    return {**given, "protocol": 2, "lib_name": None, "lib_version": None, "socket_timeout": 30.0,
-            "socket_connect_timeout": 10.0}  # fmt: skip
+    from redis.backoff import NoBackoff
+    from redis.retry import Retry
+
+    waits = {"socket_timeout": 30.0, "socket_connect_timeout": 10.0, "retry": Retry(NoBackoff(), 0)}
+    return {**given, "protocol": 2, "driver_info": None, **waits}

@@ -78,7 +78,7 @@ def _ask(socket: Path) -> dict[str, int] | None:
 
     if not socket.exists():
         return None
-    with closing(redis.Redis(unix_socket_path=str(socket), protocol=2, lib_name=None, lib_version=None)) as client:
+    with closing(redis.Redis(unix_socket_path=str(socket), protocol=2, driver_info=None)) as client:
         try:
             seen = redis_line.read(client)
         except (redis.RedisError, OSError):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from upkeep.core.backup import Archiver, BaseManifest, Database, Kept, Kind, Place, Progress
-from upkeep.core.errors import ConfigurationError
+from upkeep.core.backup import Archiver, BaseManifest, Database, Kept, Kind, Leftover, Place, Progress
+from upkeep.core.errors import ConfigurationError, DamagedError
 from upkeep.core.job import Job
+from upkeep.core.model import Action, Finding, Judgement, Measurement, Outcome, OutcomeStatus, Severity
 from upkeep.core.system import PostgresTarget
 
 
@@ -52,6 +53,67 @@ def evidence(kept: Kept[Any], source_bytes: int | None, **more: Any) -> dict[str
         "finished": manifest.finished.isoformat(),
         **more,
     }
+
+
+def sweeping(job: Job[Any, Any], leftovers: Sequence[Leftover]) -> tuple[Action, ...]:
+    """Plan to remove what unfinished tries left behind, where there is anything."""
+    if not leftovers:
+        return ()
+    names = ", ".join(left.name for left in leftovers[:5])
+    return (
+        Action(
+            name="sweep",
+            subject=job.target.id,
+            reason=f"remove what unfinished tries left behind: {names}",
+            details={"leftovers": [left.model_dump() for left in leftovers]},
+        ),
+    )
+
+
+def sweep(job: Job[Any, Any], where: Place, patience: timedelta) -> Outcome:
+    """Remove what unfinished tries left behind."""
+    removed = archiver(job).sweep(where, job.run_id, patience)
+    for left in removed:
+        job.tools.log.info("swept %s %s (%s): %s", left.kind, left.name, size(left.bytes), left.reason)
+    if not removed:
+        return Outcome(status=OutcomeStatus.UNCHANGED, detail="nothing to sweep any more")
+    freed = sum(left.bytes for left in removed)
+    return Outcome(
+        status=OutcomeStatus.DONE,
+        detail=f"removed {len(removed)} leftovers, {size(freed)}",
+        measurements=(Measurement(name="swept.size", value=freed, unit="bytes"),),
+    )
+
+
+def kept_as_written(job: Job[Any, Any], where: Place, outcomes: tuple[Outcome, ...]) -> Judgement:
+    """Read the manifest of the backup that was made back, and see that every object is there with its size."""
+    made = next((o.evidence["backup"] for o in outcomes if "backup" in o.evidence), None)
+    wrong = _missing(job, where, made) if made else ""
+    if made is None or not wrong:
+        return Judgement()
+    finding = Finding(
+        check="manifest",
+        subject=job.target.id,
+        severity=Severity.CRITICAL,
+        message=f"backup {made['id']} was written and is not there as written: {wrong}",
+        hint="look at the store (lifecycle rules, quota, who else writes there), then run the backup again",
+    )
+    return Judgement(findings=(finding,))
+
+
+def _missing(job: Job[Any, Any], where: Place, made: dict[str, Any]) -> str:
+    there = next((s for s in archiver(job).stored(where) if s.id == made["id"]), None)
+    if there is None or not there.complete:
+        return "the store does not list it"
+    if there.size_bytes != made["size_bytes"]:
+        return f"the store lists {there.size_bytes} bytes, expected {made['size_bytes']}"
+    try:
+        seen = archiver(job).manifest(where, made["id"]).sha256
+    except DamagedError as error:
+        return error.message
+    return (
+        "" if seen == made["manifest_sha256"] else f"its manifest has hash {seen}, expected {made['manifest_sha256']}"
+    )
 
 
 def database(job: Job[PostgresTarget, Any]) -> Database:

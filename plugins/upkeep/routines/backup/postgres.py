@@ -29,7 +29,6 @@ from pydantic import Field
 
 from upkeep.core.backup import Database, Kept, Leftover, Manifest, Options, Place, Source, Stored, Tier
 from upkeep.core.cadence import Covers
-from upkeep.core.errors import DamagedError
 from upkeep.core.job import Job
 from upkeep.core.model import Action, Finding, Judgement, Measurement, Model, Outcome, OutcomeStatus, Plan, Severity
 from upkeep.core.routine import RoutineSettings
@@ -116,12 +115,6 @@ def judge(job: Job[PostgresTarget, Settings], seen: Seen) -> Judgement:
 
 def plan(job: Job[PostgresTarget, Settings], seen: Seen) -> Plan:
     """Sweep leftovers when there are any, then back up."""
-    sweep = Action(
-        name="sweep",
-        subject=job.target.id,
-        reason=f"remove what unfinished tries left behind: {', '.join(left.name for left in seen.leftovers[:5])}",
-        details={"leftovers": [left.model_dump() for left in seen.leftovers]},
-    )
     backup = Action(
         name="backup",
         subject=job.target.id,
@@ -129,30 +122,19 @@ def plan(job: Job[PostgresTarget, Settings], seen: Seen) -> Plan:
         undo="remove the backup's objects from the store",
         details={"expected_bytes": _expected(seen)},
     )
-    return Plan(actions=(sweep, backup) if seen.leftovers else (backup,))
+    return Plan(actions=(*_common.sweeping(job, seen.leftovers), backup))
 
 
 def act(job: Job[PostgresTarget, Settings], action: Action) -> Outcome:
     """Sweep or back up."""
-    return _sweep(job) if action.name == "sweep" else _backup(job, action.details["expected_bytes"])
+    if action.name == "sweep":
+        return _common.sweep(job, _common.place(job), _patience(job))
+    return _backup(job, action.details["expected_bytes"])
 
 
 def verify(job: Job[PostgresTarget, Settings], seen: Seen, outcomes: tuple[Outcome, ...]) -> Judgement:
     """Read the manifest back from the store and see that every object is there with its size."""
-    made = next((o.evidence["backup"] for o in outcomes if "backup" in o.evidence), None)
-    if made is None:
-        return Judgement()
-    wrong = _missing(job, seen.place, made)
-    if not wrong:
-        return Judgement()
-    finding = Finding(
-        check="manifest",
-        subject=job.target.id,
-        severity=Severity.CRITICAL,
-        message=f"backup {made['id']} was written and is not there as written: {wrong}",
-        hint="look at the store (lifecycle rules, quota, who else writes there), then run the backup again",
-    )
-    return Judgement(findings=(finding,))
+    return _common.kept_as_written(job, seen.place, outcomes)
 
 
 def _patience(job: Job[PostgresTarget, Settings]) -> timedelta:
@@ -162,20 +144,6 @@ def _patience(job: Job[PostgresTarget, Settings]) -> timedelta:
 def _expected(seen: Seen) -> int:
     last = next((s.size_bytes for s in seen.stored if s.complete), 0)
     return int(last * _SHARE_OF_LAST) if last else int(seen.source.size_bytes * _SHARE_OF_SOURCE)
-
-
-def _sweep(job: Job[PostgresTarget, Settings]) -> Outcome:
-    removed = _common.archiver(job).sweep(_common.place(job), job.run_id, _patience(job))
-    for left in removed:
-        job.tools.log.info("swept %s %s (%s): %s", left.kind, left.name, size(left.bytes), left.reason)
-    if not removed:
-        return Outcome(status=OutcomeStatus.UNCHANGED, detail="nothing to sweep any more")
-    freed = sum(left.bytes for left in removed)
-    return Outcome(
-        status=OutcomeStatus.DONE,
-        detail=f"removed {len(removed)} leftovers, {size(freed)}",
-        measurements=(Measurement(name="swept.size", value=freed, unit="bytes"),),
-    )
 
 
 def _backup(job: Job[PostgresTarget, Settings], expected_bytes: int) -> Outcome:
@@ -250,19 +218,3 @@ def _roles_unknown(job: Job[PostgresTarget, Settings], manifest: Manifest) -> tu
         hint="let the role of the backup connection read them, or keep their definitions elsewhere",
     )
     return (finding,)
-
-
-def _missing(job: Job[PostgresTarget, Settings], place: Place, made: dict[str, Any]) -> str:
-    archiver = _common.archiver(job)
-    there = next((s for s in archiver.stored(place) if s.id == made["id"]), None)
-    if there is None or not there.complete:
-        return "the store does not list it"
-    if there.size_bytes != made["size_bytes"]:
-        return f"the store lists {there.size_bytes} bytes, expected {made['size_bytes']}"
-    try:
-        seen = archiver.manifest(place, made["id"]).sha256
-    except DamagedError as error:
-        return error.message
-    return (
-        "" if seen == made["manifest_sha256"] else f"its manifest has hash {seen}, expected {made['manifest_sha256']}"
-    )
