@@ -32,7 +32,12 @@ if TYPE_CHECKING:
 # them is planted. The scale factors are those that molecular's guide wants (MO-B04).
 _SETTINGS: dict[str, dict[str, str | int | float]] = {
     "platform": {"max_connections": 200},
-    "sample": {"fsync": "on", "autovacuum_vacuum_scale_factor": 0.1, "autovacuum_analyze_scale_factor": 0.05},
+    "sample": {
+        "fsync": "on",
+        "autovacuum_vacuum_scale_factor": 0.1,
+        "autovacuum_analyze_scale_factor": 0.05,
+        "summarize_wal": "on",  # what changed, for incremental backups
+    },
     "campus": {"fsync": "on"},
 }
 

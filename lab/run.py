@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 import time
@@ -15,6 +16,7 @@ from lab.embedded import Lab
 from lab.faults import planted_faults
 from lab.postgres import bin
 from lab.process import LabError
+from lab.systems import CLUSTERS
 
 CADENCES = ("daily", "weekly", "monthly", "quarterly")
 # What a reader has to look at; ok and info are not trouble.
@@ -24,7 +26,9 @@ _MARKS = {"success": "ok", "failed": "FAILED", "skipped": "skipped", "upstream_f
 
 def airflow_of(lab: Lab) -> Airflow:
     """Return the lab's Airflow: its metadata in the platform cluster, its connections from the environment."""
-    return Airflow(lab.home / "airflow", env=lab.environment() | {"UPKEEP_PG_BIN": str(bin(18))})
+    # Physical backups are read by programs of their own major.
+    programs = os.pathsep.join(str(bin(major)) for major in sorted(set(CLUSTERS.values())))
+    return Airflow(lab.home / "airflow", env=lab.environment() | {"UPKEEP_PG_BIN": programs})
 
 
 def start_run(airflow: Airflow, dag_id: str) -> str:

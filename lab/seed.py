@@ -36,6 +36,8 @@ def seed_database(server: PostgresServer, system: SampleSystem, scale: float, to
     _make_roles(server, system)
     mark = f"lab seed {_digest(system)} at scale {scale:g}"
     if _mark(server, system.database) == mark:
+        with server.connect() as admin:
+            _let_connect(admin, system)
         return False
     _drop(server, system.database)
     server.create_database(system.database, system.owner)
@@ -126,6 +128,10 @@ def _make_roles(server: PostgresServer, system: SampleSystem) -> None:
     server.create_role(system.keeper, member_of=("pg_monitor", "pg_read_all_data"))
     # Vacuum and REINDEX want the owner's rights (up to 16 no lesser ones will do), and to connect is one of them.
     server.create_role(system.carer, member_of=("pg_monitor", system.owner))
+    if system.copied:
+        server.create_role(system.copier, member_of=("pg_monitor",))
+        with server.connect() as admin:
+            admin.execute(sql.SQL("ALTER ROLE {} REPLICATION").format(sql.Identifier(system.copier)))
 
 
 def _fill(owner: psycopg.Connection, system: SampleSystem, scale: float, today: date) -> None:
@@ -147,8 +153,9 @@ def _open_large_objects(owner: psycopg.Connection, major: int, system: SampleSys
 
 
 def _let_connect(admin: psycopg.Connection, system: SampleSystem) -> None:
-    names = sql.Identifier(system.database), sql.Identifier(system.keeper)
-    admin.execute(sql.SQL("GRANT CONNECT ON DATABASE {} TO {}").format(*names))
+    for role in (system.keeper, *([system.copier] if system.copied else [])):
+        names = sql.Identifier(system.database), sql.Identifier(role)
+        admin.execute(sql.SQL("GRANT CONNECT ON DATABASE {} TO {}").format(*names))
 
 
 def _drop(server: PostgresServer, database: str) -> None:

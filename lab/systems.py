@@ -16,6 +16,7 @@ class SampleSystem:
     database: str
     bucket: str = ""
     redis: bool = False
+    copied: bool = False  # its cluster's files are backed up with this system
 
     @property
     def owner(self) -> str:
@@ -32,15 +33,20 @@ class SampleSystem:
         """The role that vacuums, analyzes and rebuilds: it acts for the owner and sees all sessions."""
         return f"care_{self.name}"
 
+    @property
+    def copier(self) -> str:
+        """The role that may copy the files of the cluster, and with them everything in it."""
+        return f"copy_{self.name}"
+
 
 # PostgreSQL major by cluster. `platform` holds Airflow's own database and the ledger: faults of the others miss it.
 CLUSTERS = {"sample": 18, "campus": 15, "platform": 18}
 SYSTEMS = (
-    SampleSystem("claims", "sample", "insurance_claims", bucket="claims-uploads", redis=True),
+    SampleSystem("claims", "sample", "insurance_claims", bucket="claims-uploads", redis=True, copied=True),
     SampleSystem("cardiology", "sample", "cardiology", bucket="cardiology-records", redis=True),
     SampleSystem("molecular", "sample", "molecules", bucket="molecular-files", redis=True),
     SampleSystem("student", "sample", "student_success"),
-    SampleSystem("campus", "campus", "student_management"),
+    SampleSystem("campus", "campus", "student_management", copied=True),
 )
 PLATFORM = {"airflow": "airflow", "upkeep_ledger": "upkeep_ledger"}  # database: owner
 BACKUP_BUCKET = "upkeep-backups"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -19,6 +20,7 @@ from upkeep.core.physical import Cluster, PhysicalOptions
 _CHECKSUM = re.compile(r'checksum verification failed in file "(?:\./)?([^"]+)", block (\d+)')
 # src/backend/backup/basebackup_incremental.c: every complaint about what an incremental backup would build upon.
 NO_PARENT = re.compile(r"(WAL summar|manifest (requires|is missing|contains)|summarization)")
+_WHOLE = ("/usr/lib/postgresql/{}/bin", "/usr/pgsql-{}/bin")
 CHECKSUM_ERROR = "checksum error occurred"
 _HBA = (
     "in pg_hba.conf, let the role connect to `replication` from this machine:"
@@ -40,8 +42,11 @@ def find(version_num: int, folders: str, *names: str, exact: bool = False) -> Pr
 
     :raises ConfigurationError: there are none.
     """
-    programs = pg_tools.find(version_num, folders)
-    major = version_num // 10_000
+    programs, major = pg_tools.find(version_num, folders), version_num // 10_000
+    if not folders and any(not os.access(programs.path(name), os.X_OK) for name in names):
+        # Debian's /usr/bin has pg_dump and few others; all of a version lie together.
+        with contextlib.suppress(ConfigurationError):
+            programs = pg_tools.find(version_num, os.pathsep.join(place.format(major) for place in _WHOLE))
     if exact and programs.major != major:
         raise ConfigurationError(
             f"programs of PostgreSQL {major} are needed to read its files; found {programs.version}",
