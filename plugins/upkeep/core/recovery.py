@@ -1,0 +1,235 @@
+"""Bringing back what was lost: what is asked for, what stands there now, what was done, and how to undo it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, Protocol
+
+from pydantic import Field
+
+from upkeep.core.backup import Database, Place
+from upkeep.core.model import Model, Severity
+from upkeep.core.system import Endpoint, Smoke, Volume
+
+LATEST = "latest"
+
+
+class Order(Model):
+    """What a person wants back, and from which backup.
+
+    `foreign` says that the person knows this to be another server, or another machine, than the one backed up.
+    """
+
+    place: Place
+    backup: str = Field(LATEST, description="id of a backup, or `latest`")
+    run_id: str
+    foreign: bool = False
+    jobs: int = Field(2, ge=1)
+    programs: str = ""
+    volume: Volume | None = None
+    patience: float = Field(600, ge=0, description="seconds to wait for other maintenance of the same target")
+
+
+class DatabaseOrder(Order):
+    """A PostgreSQL database.
+
+    `server` reaches the server in a database that is not restored, as a role that may create and rename databases;
+    `application` is how the application connects; `name` is the database that is replaced.
+    """
+
+    server: Database
+    application: Database
+    smoke: dict[str, Smoke] = {}
+    drain: float = Field(20, ge=1, description="seconds in which ended sessions must have gone")
+
+
+class TreeOrder(Order):
+    """Folders and single files that a tree backup holds; `paths` are the target's own, with their globs."""
+
+    paths: tuple[str, ...] = Field(min_length=1)
+    exclude: tuple[str, ...] = ()
+    secret: bool = False
+
+
+class Chosen(Model):
+    """The backup that will be used, as its manifest tells it."""
+
+    id: str
+    location: str
+    finished: datetime
+    size_bytes: int
+    source_bytes: int = 0
+    rows: int | None = None
+    tables: int | None = None
+    files: int | None = None
+    writes: int | None = None
+    server_version: str = ""
+    system_identifier: str = ""
+    encrypted: bool = False
+
+
+class Session(Model):
+    """Somebody who is connected and will be cut off."""
+
+    role: str
+    application: str
+    address: str
+    state: str
+    count: int = 1
+
+
+class Present(Model):
+    """What stands where the backup is to go, and what of it came after the backup. None: it did not say.
+
+    `identity` tells it from anything else that may carry the name later (OID of a database, inodes of folders).
+    """
+
+    name: str
+    exists: bool
+    identity: str = ""
+    size_bytes: int | None = None
+    rows: int | None = None
+    items: int | None = Field(None, description="tables, or files")
+    changed: int | None = Field(None, description="rows written, or files changed, since the backup")
+    newest: datetime | None = None
+    newest_in: str = ""
+    sessions: tuple[Session, ...] = ()
+    trouble: str = Field("", description="why it cannot be looked into; empty when it can")
+
+
+class Obstacle(Model):
+    """Something that a person must know or mend before: `critical` ones stop the restore before it begins."""
+
+    check: str
+    subject: str
+    severity: Severity
+    message: str
+    hint: str
+    observed: str = ""
+    limit: str = ""
+
+
+class Preflight(Model):
+    """What was seen before anything is done. Without a backup there is nothing to choose."""
+
+    chosen: Chosen | None
+    present: Present
+    obstacles: tuple[Obstacle, ...] = ()
+    halves: tuple[str, ...] = Field((), description="what earlier restores left half done, and what becomes of it")
+
+    @property
+    def possible(self) -> bool:
+        """Whether nothing stands in the way."""
+        return self.chosen is not None and not any(o.severity is Severity.CRITICAL for o in self.obstacles)
+
+
+class Step(Model):
+    """One step of the work: when it began, how long it took, what it showed."""
+
+    name: str
+    began: datetime
+    seconds: float
+    detail: str = ""
+
+
+class Restored(Model):
+    """What was brought back. `kept` is where what stood there before is now, `undo` how to go back to it."""
+
+    backup: str
+    name: str
+    kept: str
+    undo: tuple[str, ...]
+    steps: tuple[Step, ...]
+    proof: str
+    warnings: tuple[str, ...] = ()
+    closed_seconds: float = Field(description="for how long nobody could work with it")
+
+    @property
+    def seconds(self) -> float:
+        """From the first step to the last."""
+        return sum(step.seconds for step in self.steps)
+
+
+class Part(Model):
+    """One part of a system that is brought back in a place of its own, from its backup alone."""
+
+    target: str
+    kind: str
+    place: Place
+    order: int
+    smoke: dict[str, Smoke] = {}
+    source: Database | None = Field(None, description="asked only afterwards, for what has changed since")
+    source_paths: tuple[str, ...] = ()
+
+
+class Rebuild(Model):
+    """What a whole system is brought back from, and how it shows that it works."""
+
+    system: str
+    target: str
+    run_id: str
+    parts: tuple[Part, ...]
+    services: tuple[str, ...] = ()
+    endpoints: dict[str, Endpoint] = {}
+    timeout: float = 30
+    jobs: int = 2
+    programs: str = ""
+
+
+class PartBack(Model):
+    """What became of one part. `lost` says in words what the source has that this backup has not."""
+
+    target: str
+    backup: str = ""
+    finished: datetime | None = None
+    age_seconds: float | None = None
+    proof: str = ""
+    trouble: str = ""
+    hint: str = ""
+    lost: str = ""
+    changed: int | None = None
+
+
+class Answered(Model):
+    """What one endpoint of the rebuilt system said."""
+
+    endpoint: str
+    well: bool
+    said: str
+    seconds: float
+
+
+class Rebuilt(Model):
+    """What became of a whole system."""
+
+    parts: tuple[PartBack, ...]
+    answers: tuple[Answered, ...]
+    steps: tuple[Step, ...]
+    seconds: float
+    service_trouble: str = ""
+    swept: tuple[str, ...] = ()
+
+
+Tell = Callable[[str], None]
+
+
+class Recoverer(Protocol):
+    """Brings back databases, files and whole systems; see `adapters.recovery`. Methods raise `UpkeepError`s."""
+
+    def look(self, order: DatabaseOrder | TreeOrder) -> Preflight:
+        """Look at backup, target and server; change nothing."""
+        ...
+
+    def restore(self, order: DatabaseOrder | TreeOrder, tell: Tell) -> Restored:
+        """Restore beside, compare with the manifest, swap by rename; on any failure leave what was there before."""
+        ...
+
+    def rebuild(self, order: Rebuild, tell: Tell, ask: Callable[[str, Endpoint], Answered]) -> Rebuilt:
+        """Bring a whole system back in a scratch place, ask its services, and remove everything again."""
+        ...
+
+
+def facts(value: Any) -> dict[str, Any]:
+    """Return a model's values for a record, without those that are empty."""
+    return {k: v for k, v in value.model_dump(mode="json").items() if v not in (None, "", [], {}, ())}
