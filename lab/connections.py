@@ -6,6 +6,7 @@ import base64
 import json
 import secrets
 import shlex
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lab.object_store import REGION
@@ -28,6 +29,7 @@ def environment(lab: Lab) -> dict[str, str]:
         "UPKEEP_LAB_HOME": str(lab.home),
         "UPKEEP_SYSTEMS_DIR": str(lab.system_files),
         "UPKEEP_SPOOL_DIR": str(lab.spool),
+        "UPKEEP_REDIS_BIN": str(Path(lab.caches["claims"].command()[0]).parent),
     }
     return {**places, "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": metadata, **variables}
 
