@@ -56,7 +56,7 @@ class PhysicalBackups:
         # The pieces that wait for the store, and the one that is being filled.
         backup_staging.need(self._scratch, (options.upload_jobs + 2) * options.piece_bytes, "what is on its way")
         conninfo = backup_snapshot.conninfo_of(self._conninfo, database)
-        making = Making(self._store(place.store), place, run_id)
+        making = Making(self._store(place.store), place, run_id, options.tier)
         with backup_staging.staging(self._scratch, place.target, making.id) as folder, making:
             taking = _Taking(making, conninfo, folder, options, say)
             return making.finish(taking.manifest())
@@ -208,7 +208,7 @@ class _Taking:
             },
             files=files,
             parent=parent,
-            key_id=getattr(making.store, "key_id", "") or "",
+            key_id=making.store.key_id,
             seconds={"copy": time.monotonic() - self._begun},
             timeline=told.timeline,
             start_lsn=told.start_lsn,

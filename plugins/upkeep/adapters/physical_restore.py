@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, cast
 
 from upkeep.adapters import backup_staging, physical_pg, physical_zstd
+from upkeep.adapters.encrypted_store import reading
 from upkeep.adapters.object_store import Store, read_bytes
 from upkeep.adapters.process import run
 from upkeep.core import backup as core
@@ -50,7 +51,7 @@ def fetch_file(store: Store, prefix: str, manifest: PhysicalManifest, name: str,
     if entry is None:
         raise DamagedError(f"{store.location}/{prefix}: the manifest names no {name}", _HINT)
     with into.open("wb") as file:
-        for block in _blocks(store, prefix, entry):
+        for block in _blocks(reading(store, manifest), prefix, entry):
             file.write(block)
 
 
@@ -107,7 +108,7 @@ def combine(newest: PhysicalManifest, parts: Sequence[Path], into: Path, program
 def unpack(store: Store, prefix: str, manifest: PhysicalManifest, into: Path, say: Say) -> None:
     """Fetch, compare, decompress and unpack one backup's archive. :raises DamagedError: it is not as it was written."""
     begun, taken = time.monotonic(), 0
-    entries = pieces(manifest)
+    entries, store = pieces(manifest), reading(store, manifest)
 
     def fetched() -> Iterator[bytes]:
         nonlocal taken

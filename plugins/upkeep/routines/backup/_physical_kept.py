@@ -1,14 +1,12 @@
-"""What came of a physical backup: its outcome, its evidence, whether the store kept it, and sweeping before it."""
+"""What came of a physical backup: its outcome, its evidence, and what is wrong with what was copied."""
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Any
 
-from upkeep.core.backup import Kept, PhysicalManifest, Place
-from upkeep.core.errors import DamagedError
+from upkeep.core.backup import Kept, PhysicalManifest
 from upkeep.core.job import Job
-from upkeep.core.model import Finding, Judgement, Measurement, Outcome, OutcomeStatus, Severity
+from upkeep.core.model import Finding, Measurement, Outcome, OutcomeStatus, Severity
 from upkeep.core.physical import DAMAGED, FULL_BECAUSE
 from upkeep.core.system import PostgresTarget
 from upkeep.routines.backup import _common
@@ -16,22 +14,6 @@ from upkeep.routines.backup._common import duration, size
 from upkeep.routines.backup._physical_settings import Settings
 
 _SHOWN = 5
-
-
-def sweep(job: Job[PostgresTarget, Settings], place: Place) -> Outcome:
-    """Remove what unfinished tries left behind."""
-    patience = timedelta(hours=job.settings.sweep_after_hours)
-    removed = _common.archiver(job).sweep(place, job.run_id, patience)
-    for left in removed:
-        job.tools.log.info("swept %s %s (%s): %s", left.kind, left.name, size(left.bytes), left.reason)
-    if not removed:
-        return Outcome(status=OutcomeStatus.UNCHANGED, detail="nothing to sweep any more")
-    freed = sum(left.bytes for left in removed)
-    return Outcome(
-        status=OutcomeStatus.DONE,
-        detail=f"removed {len(removed)} leftovers, {size(freed)}",
-        measurements=(Measurement(name="swept.size", value=freed, unit="bytes"),),
-    )
 
 
 def outcome(job: Job[PostgresTarget, Settings], kept: Kept[PhysicalManifest]) -> Outcome:
@@ -57,21 +39,6 @@ def outcome(job: Job[PostgresTarget, Settings], kept: Kept[PhysicalManifest]) ->
         findings=(*_pages(manifest), *_full_after_all(job, manifest)),
         evidence={"backup": _evidence(kept)},
     )
-
-
-def lost(job: Job[PostgresTarget, Settings], place: Place, made: dict[str, Any] | None) -> Judgement:
-    """Read the manifest back from the store and see that every object is there with its size."""
-    wrong = _missing(job, place, made) if made else ""
-    if made is None or not wrong:
-        return Judgement()
-    finding = Finding(
-        check="manifest",
-        subject=job.target.id,
-        severity=Severity.CRITICAL,
-        message=f"backup {made['id']} was written and is not there as written: {wrong}",
-        hint="look at the store (lifecycle rules, quota, who else writes there), then run the backup again",
-    )
-    return Judgement(findings=(finding,))
 
 
 def _evidence(kept: Kept[PhysicalManifest]) -> dict[str, Any]:
@@ -127,18 +94,3 @@ def _full_after_all(job: Job[PostgresTarget, Settings], manifest: PhysicalManife
         " SELECT pg_reload_conf();",
     )
     return (finding,)
-
-
-def _missing(job: Job[PostgresTarget, Settings], place: Place, made: dict[str, Any]) -> str:
-    archiver = _common.archiver(job)
-    there = next((s for s in archiver.stored(place) if s.id == made["id"]), None)
-    if there is None or not there.complete:
-        return "the store does not list it"
-    if there.size_bytes != made["size_bytes"] and not made["key_id"]:  # what is encrypted is longer
-        return f"the store lists {there.size_bytes} bytes, expected {made['size_bytes']}"
-    try:
-        seen = archiver.manifest(place, made["id"]).sha256
-    except DamagedError as error:
-        return error.message
-    expected = made["manifest_sha256"]
-    return "" if seen == expected else f"its manifest has hash {seen}, expected {expected}"

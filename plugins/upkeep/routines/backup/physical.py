@@ -80,7 +80,7 @@ def observe(job: Job[PostgresTarget, Settings]) -> Seen:
         place=place,
         cluster=cluster,
         stored=stored,
-        leftovers=archiver.leftovers(place, job.run_id, timedelta(hours=job.settings.sweep_after_hours)),
+        leftovers=archiver.leftovers(place, job.run_id, _patience(job)),
         decision=decide(cluster, chain, broken, frequency, tier=job.settings.tier, now=job.tools.now()),
     )
 
@@ -99,12 +99,6 @@ def judge(job: Job[PostgresTarget, Settings], seen: Seen) -> Judgement:
 
 def plan(job: Job[PostgresTarget, Settings], seen: Seen) -> Plan:
     """Sweep leftovers when there are any, then back up."""
-    sweep = Action(
-        name="sweep",
-        subject=job.target.id,
-        reason=f"remove what unfinished tries left behind: {', '.join(left.name for left in seen.leftovers[:5])}",
-        details={"leftovers": [left.model_dump() for left in seen.leftovers]},
-    )
     kind = "incremental" if seen.decision.parent else "full"
     backup = Action(
         name="backup",
@@ -116,14 +110,14 @@ def plan(job: Job[PostgresTarget, Settings], seen: Seen) -> Plan:
         undo="remove the backup's objects from the store",
         details={"parent": seen.decision.parent, "database": seen.database.model_dump()},
     )
-    return Plan(actions=(sweep, backup) if seen.leftovers else (backup,))
+    return Plan(actions=(*_common.sweeping(job, seen.leftovers), backup))
 
 
 def act(job: Job[PostgresTarget, Settings], action: Action) -> Outcome:
     """Sweep or back up."""
     place = _common.place(job, "physical")
     if action.name == "sweep":
-        return _physical_kept.sweep(job, place)
+        return _common.sweep(job, place, _patience(job))
     database = Database.model_validate(action.details["database"])
     options = _options(job.settings, action.details["parent"])
     kept = _physical(job).backup(database, place, options, job.run_id, _reporter(job))
@@ -132,8 +126,11 @@ def act(job: Job[PostgresTarget, Settings], action: Action) -> Outcome:
 
 def verify(job: Job[PostgresTarget, Settings], seen: Seen, outcomes: tuple[Outcome, ...]) -> Judgement:
     """Read the manifest back from the store and see that every object is there with its size."""
-    made = next((o.evidence["backup"] for o in outcomes if "backup" in o.evidence), None)
-    return _physical_kept.lost(job, seen.place, made)
+    return _common.kept_as_written(job, seen.place, outcomes)
+
+
+def _patience(job: Job[PostgresTarget, Settings]) -> timedelta:
+    return timedelta(hours=job.settings.sweep_after_hours)
 
 
 def _physical(job: Job[PostgresTarget, Settings]) -> Physical:
