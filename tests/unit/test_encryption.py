@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from upkeep.adapters import encryption
 from upkeep.adapters.encrypted_store import EncryptedStore, reading
-from upkeep.adapters.encryption import CHUNK, HEADER, TAG, Keys, keys_of, plain_size, seal, sealed_size, unseal
+from upkeep.adapters.encryption import CHUNK, HEADER, TAG, plain_size, seal, sealed_size, unseal
+from upkeep.adapters.encryption_keys import Keys, keys_of, naming_of
 from upkeep.adapters.object_store import FolderStore, read_bytes
 from upkeep.core.errors import ConfigurationError, DamagedError
 
@@ -113,7 +114,7 @@ def test_a_wrong_key_is_no_damage() -> None:
 
 def test_rotation() -> None:
     """The current key encrypts, every key decrypts; names stay as they were."""
-    naming = encryption.naming_of(OLD)
+    naming = naming_of(OLD)
     both = Keys("2027-01", {"2026-01": OLD, "2027-01": NEW}, naming, "k")
     assert unsealed(sealed(b"x"), keys=both) == b"x"
     with pytest.raises(ConfigurationError):

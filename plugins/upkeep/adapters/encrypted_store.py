@@ -12,8 +12,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from upkeep.adapters import encryption
-from upkeep.adapters.encryption import Keys
+from upkeep.adapters import encryption, encryption_keys
+from upkeep.adapters.encryption_keys import Keys
 from upkeep.adapters.object_store import BLOCK, Item, Store, Upload, Written
 from upkeep.core.backup import BaseManifest
 from upkeep.core.errors import ConfigurationError
@@ -37,7 +37,7 @@ def keys_of(connection: Any) -> Keys:
     for text in (connection.password, extra.get("naming"), *(given.values() if isinstance(given, dict) else (given,))):
         if isinstance(text, str) and text:
             mask_secret(text)
-    return encryption.keys_of(connection.login, connection.password, extra, f"connection {connection.conn_id!r}")
+    return encryption_keys.keys_of(connection.login, connection.password, extra, f"connection {connection.conn_id!r}")
 
 
 def reading(store: Store, manifest: BaseManifest) -> Store:
