@@ -24,7 +24,9 @@ _COMMAND = "Command was: "
 _WORDS = 400
 _TICK_SECONDS = 0.05
 # One statement of SQL as pg_dumpall writes it: up to a semicolon that is in no literal, name or comment.
-_TOKEN = re.compile(r"E'(?:[^'\\]|\\.|'')*'|'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|--[^\n]*|\\[^\n]*|;|[^;'\"\\-]+|.", re.S)
+_TOKEN = re.compile(
+    r"E'(?:[^'\\]|\\.|'')*'|'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|--[^\n]*|\\[^\n]*|;|\w+|[^;'\"\\\w-]+|.", re.S
+)
 # Nothing else of what pg_dumpall writes is carried out: CREATE TABLESPACE would write to folders of the source.
 _ROLE_STATEMENT = re.compile(r"\s*(CREATE ROLE|ALTER ROLE|COMMENT ON ROLE|GRANT|SECURITY LABEL .*ON ROLE)\b", re.S)
 _NAME = r'("(?:[^"]|"")+"|[^\s",;()]+)'
