@@ -72,7 +72,7 @@ def facts(given: dict[str, Any]) -> RedisFacts:
     import redis
 
     where = place(given)
-    with told(where), closing(redis.Redis(**_calm(given))) as client:
+    with told(where), closing(redis.Redis(**calm(given))) as client:
         return read(client)
 
 
@@ -101,7 +101,7 @@ def receive(given: dict[str, Any], into: Path, deadline: float, beat: Any) -> Re
     import redis
 
     where = place(given)
-    calm = _calm(given)
+    calm = calm(given)
     kind = redis.SSLConnection if calm.pop("ssl", False) else redis.Connection
     line: Any = kind(**calm)
     try:
@@ -214,7 +214,7 @@ def _refusal(where: str, said: str) -> UpkeepError:
     return TransientError(f"{where}: {said}", "see the server's log: disk full, no memory for a child? Tried again")
 
 
-def _calm(given: dict[str, Any]) -> dict[str, Any]:
+def calm(given: dict[str, Any]) -> dict[str, Any]:
     """Add what keeps the driver from adding to the conversation: it neither names itself nor tries again."""
     from redis.backoff import NoBackoff
     from redis.retry import Retry

@@ -78,7 +78,7 @@ def _ask(socket: Path) -> dict[str, int] | None:
 
     if not socket.exists():
         return None
-    with closing(redis.Redis(unix_socket_path=str(socket), protocol=2, driver_info=None)) as client:
+    with closing(redis.Redis(**redis_line.calm({"unix_socket_path": str(socket)}))) as client:
         try:
             seen = redis_line.read(client)
         except (redis.RedisError, OSError):
@@ -92,5 +92,5 @@ def _said(log: Path) -> str:
         lines = log.read_text(errors="replace").splitlines()
     except OSError:
         return ""
-    told = [line.split(" # ", 1)[-1].strip() for line in lines if " # " in line]
+    told = [line.split(" # ", 1)[-1].strip() for line in lines if " # " in line and "WARNING" not in line]
     return "; ".join(told[-3:])[:500]
