@@ -49,7 +49,7 @@ def collect(
         try:
             needed = _needed(store, place, contents)
         except (DamagedError, ConfigurationError) as error:  # a list is damaged, or encrypted by a key not at hand
-            return Collected(reason=f"it is not known which objects a backup needs: {error.message}")
+            return Collected(reason=f"which objects a backup needs is unknown: {error.message}", unknown=True)
         return _sweep(store, place.series, needed, grace, in_the_way)
     finally:
         store.delete([mark])

@@ -372,7 +372,8 @@ class Removal(Model):
 class Collected(Model):
     """Objects of a series of file trees that no backup refers to: removed, or `waiting` until they are old enough.
 
-    `reason` says why nothing was removed: a backup is at work, or a list cannot be read.
+    `reason` says why nothing, or not everything, was removed: a backup is at work; `unknown`: what the backups need
+    cannot be read.
     """
 
     objects: int = 0
@@ -381,6 +382,7 @@ class Collected(Model):
     locked: int = 0
     kept: int = 0
     reason: str = ""
+    unknown: bool = False
 
 
 class Kept[M: BaseManifest](Model):

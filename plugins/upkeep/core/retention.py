@@ -23,6 +23,7 @@ SlotTier = Literal["daily", "weekly", "monthly", "quarterly", "yearly"]
 TIERS: tuple[SlotTier, ...] = ("daily", "weekly", "monthly", "quarterly", "yearly")
 # Two machines' clocks may differ by so much; what is dated later than that was dated by a wrong clock.
 TOLERANCE = timedelta(hours=1)
+_LOCKED = "locked by the store"
 
 
 class Rules(Model):
@@ -74,6 +75,7 @@ class Decision(Model):
     future: tuple[str, ...] = ()
     broken: tuple[str, ...] = ()
     tainted: tuple[str, ...] = ()
+    locked: tuple[str, ...] = Field((), description="those that only the store's lock keeps")
     removal_order: tuple[str, ...] = Field((), description="those that may go; what needs another one goes before it")
 
     def reasons(self, backup_id: str) -> tuple[str, ...]:
@@ -97,13 +99,20 @@ def taken(backup_id: str) -> datetime:
     return datetime.strptime(backup_id[:16], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
 
 
-def decide(entries: Iterable[Entry], rules: Rules, now: datetime, unreadable: frozenset[str] = frozenset()) -> Decision:
+def decide(
+    entries: Iterable[Entry],
+    rules: Rules,
+    now: datetime,
+    unreadable: frozenset[str] = frozenset(),
+    frozen: str = "",
+) -> Decision:
     """Decide on the backups of one series.
 
     :param entries: all that lie whole in the store, with what is known of them; not those that were removed.
     :param unreadable: the ids of those among them whose manifest cannot be read: nobody knows what they are or need.
+    :param frozen: why nothing may go, where somebody else has a reason.
     """
-    return _Series(entries, rules, now, unreadable).decide()
+    return _Series(entries, rules, now, unreadable).decide(frozen)
 
 
 def forecast(entries: Sequence[Entry], rules: Rules, now: datetime, days: int = 31) -> tuple[Going, ...]:
@@ -168,9 +177,9 @@ class _Series:
         self.reasons: dict[str, list[str]] = {i: [] for i in self.entries}
         self.periods = {(tier, i): period(tier, taken(i), rules.zone) for i in self.entries for tier in TIERS}
 
-    def decide(self) -> Decision:
+    def decide(self, frozen: str) -> Decision:
         slots = self._slots()
-        frozen = self._frozen()
+        frozen = frozen or self._frozen()
         self._keep(slots, frozen)
         kept = {i for i, why in self.reasons.items() if why}
         gone = sorted(self.entries.keys() - kept, key=lambda i: (-len(self.chains[i]), i))
@@ -184,6 +193,7 @@ class _Series:
             future=tuple(self.future),
             broken=tuple(self.broken),
             tainted=tuple(self.tainted),
+            locked=tuple(i for i, why in self.reasons.items() if len(why) == 1 and why[0].startswith(_LOCKED)),
             removal_order=tuple(gone),
         )
 
@@ -261,7 +271,7 @@ class _Series:
             yield f"younger than {rules.young.total_seconds() / 3600:g} h"
         opens = self.entries[backup_id].finished + rules.lock
         if rules.lock and self.now < opens:
-            yield f"locked by the store until {opens.date()}"
+            yield f"{_LOCKED} until {opens.date()}"
 
     def _for_its_state(self, backup_id: str) -> Iterator[str]:
         """Yield the reasons that follow from what was found wrong with it."""

@@ -39,3 +39,15 @@ class PhysicalBackupOperator(RoutineOperator):
     """Copy a whole PostgreSQL cluster with the WAL it needs, full or incremental, so that it can be started anew."""
 
     routine = "upkeep.routines.backup.physical"
+
+
+class FileBackupOperator(RoutineOperator):
+    """Back files up to every place that the target names; each content is stored once."""
+
+    routine = "upkeep.routines.backup.files"
+
+
+class RetentionOperator(RoutineOperator):
+    """Remove the backups that the system's retention does not want any more, when that is safe."""
+
+    routine = "upkeep.routines.backup.retention"
