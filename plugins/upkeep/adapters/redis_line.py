@@ -101,9 +101,9 @@ def receive(given: dict[str, Any], into: Path, deadline: float, beat: Any) -> Re
     import redis
 
     where = place(given)
-    calm = calm(given)
-    kind = redis.SSLConnection if calm.pop("ssl", False) else redis.Connection
-    line: Any = kind(**calm)
+    wanted = calm(given)
+    kind = redis.SSLConnection if wanted.pop("ssl", False) else redis.Connection
+    line: Any = kind(**wanted)
     try:
         with told(where):
             line.connect()
