@@ -13,7 +13,7 @@ from tests.unit import report_samples as samples
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed (apt-get install chromium)")
-PAGES = ("troubled", "quiet", "hostile", "heavy")
+PAGES = ("troubled", "quiet", "hostile", "heavy", "proved")
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +34,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "quiet": samples.report_of(samples.quiet_events(), samples.troubled_extras()),
         "hostile": samples.hostile(),
         "heavy": samples.heavy(),
+        "proved": samples.proved(),
     }
     folder = tmp_path_factory.mktemp("reports")
     for name, report in made.items():
@@ -94,9 +95,10 @@ CONTRAST = """() => {
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_every_text_has_contrast(browser: Any, files: dict[str, Path], scheme: str):
+@pytest.mark.parametrize("name", ["troubled", "proved"])
+def test_every_text_has_contrast(browser: Any, files: dict[str, Path], name: str, scheme: str):
     """WCAG 2.2, 1.4.3: at least 4.5 to 1 between text and ground, by day and by night."""
-    page, _ = show(browser, files["troubled"], scheme=scheme)
+    page, _ = show(browser, files[name], scheme=scheme)
     assert page.evaluate(CONTRAST) == []
 
 

@@ -153,6 +153,21 @@ def test_an_older_look_does_not_replace_a_newer_one(ledger: Ledger):
     assert len(rows(ledger, "restore_test")) == 2
 
 
+@pytest.mark.parametrize(
+    "odd",
+    [{"restore_test": tested(phases=["fetch"], differences=None)}, {"restore_test": tested(phases={"fetch": "long"})},
+     {"restore_test": {"ok": True}}, {"removed": ["a", "b"]}, {"removed": {"backups": "all"}}, {"backup": {}},
+     {"backup": 7}, {"verification": {"id": B1}}],
+)  # fmt: skip
+def test_evidence_of_a_strange_shape_loses_no_action(ledger: Ledger, odd: dict[str, Any]):
+    """Other routines may use these words for something else: their action is closed all the same."""
+    ledger.write(*STORY[0])
+    assert ledger.write(*told(8, AT + timedelta(hours=5), "site.own", **odd))
+    assert ledger.write(*told(9, AT + timedelta(hours=6), backup=made(B2)))
+    assert [row["status"] for row in rows(ledger, "action")] == ["done"] * 3
+    assert [e.removed_at for e in LedgerCatalogue(ledger).entries(TARGET, "dump")] == [None, None]
+
+
 def test_kinds_of_one_target_are_told_apart(ledger: Ledger):
     """The same id in two series is two backups, and what is said of one is not said of the other."""
     ledger.write(*told(1, backup=made()))

@@ -11,7 +11,8 @@ from upkeep.core.model import Action, Finding, Measurement, Severity
 from upkeep.ledger import events as ev
 from upkeep.ledger.record import RunRecord, fold
 from upkeep.ledger.verdict import judge_run
-from upkeep.report import Extras, Report, Seen, Stored, build
+from upkeep.report import Extras, Report, Seen, Stored, build, restored
+from upkeep.report.shelf import Proven
 
 START = datetime(2026, 11, 21, 6, tzinfo=UTC)
 RUN = ev.RunKey(dag_id="maintenance_daily", run_id="scheduled__2026-11-21T06:00:00+00:00")
@@ -212,6 +213,113 @@ def verification(system: str, ok: bool = True) -> list[ev.Event]:
             )
         ],
     )
+
+
+def tested(ok: bool = True, **more: Any) -> dict[str, Any]:
+    """Evidence of a restore test, as the routine keeps it."""
+    return {
+        "id": "20261121T060012Z-7f3a",
+        "kind": "dump",
+        "ok": ok,
+        "started": "2026-11-21T06:01:00+00:00",
+        "phases": {"fetch": 3.25, "start": 1.1, "restore": 214.0, "amcheck": 9.4, "compare": 22.5, "smoke": 0.25},
+        "rto_seconds": 14_400,
+        "age_seconds": 3_600,
+        "rpo_seconds": 93_600,
+        "differences": []
+        if ok
+        else [{"name": ["public", "claim"], "expected": "41 rows, hash 7", "seen": "40 rows, hash 9"}],
+        "smoke": {"claims": {"ok": True, "seen": 41}, "newest_claim": {"ok": ok, "seen": 0, "least": 1}},
+        "server_version": "18.0",
+        "method": "local",
+        **more,
+    }
+
+
+def restore_test(system: str, ok: bool = True) -> list[ev.Event]:
+    """A restore test of the newest backup."""
+    action = Action(name="restore_test", subject="20261121T060012Z-7f3a", reason="the newest")
+    status, detail = ("done", "59 tables are identical to their source") if ok else ("failed", "public.claim differs")
+    hint = "do not restore from it; make a new backup and test that"
+    found = finding("identity", "public.claim", Severity.CRITICAL, "public.claim differs from its source", hint=hint)
+    return story(
+        key("backup.restore_test", f"{system}/db"),
+        "Restore test",
+        seconds=251,
+        after=60,
+        state="success" if ok else "failed",
+        findings=() if ok else (found,),
+        actions=[(action, status, detail, {"restore_test": tested(ok)})],
+    )
+
+
+def retention(system: str) -> list[ev.Event]:
+    """Retention that removed two backups."""
+    gone = [
+        {"id": f"2026101{n}T060012Z-000000{n:02d}", "kind": "dump", "reason": "no tier keeps it any more"}
+        for n in (3, 4)
+    ]
+    action = Action(name="remove", subject=f"{system}/db", reason="2 backups are no longer kept")
+    removed = (action, "done", "removed 2 backups, 1.3 GB", {"removed": {"backups": gone}})
+    return story(key("backup.retention", f"{system}/db"), "Backup retention", after=50, actions=[removed])
+
+
+def proven(target: str, days: int, **more: Any) -> Proven:
+    """A backup of the catalogue, made so many days ago."""
+    at = START - timedelta(days=days)
+    values: dict[str, Any] = {
+        "target": target,
+        "kind": "dump",
+        "id": f"{at:%Y%m%dT%H%M%SZ}-7f3a{days:04d}",
+        "tier": "weekly" if at.weekday() == 6 else "daily",
+        "key_id": "2026-q4",
+        "location": f"s3://upkeep-backups/{target}/{at:%Y%m%dT%H%M%SZ}-7f3a{days:04d}",
+        "manifest_sha256": "9f" * 32,
+        "content_sha256": "1b" * 32,
+        "finished": at,
+        "size_bytes": 684_021_311 - days * 1_000_000,
+        "source_bytes": 1_830_000_000,
+        "verified_at": at + timedelta(minutes=2),
+        "verified_ok": True,
+        "verification": {"id": "x", "kind": "dump", "ok": True, "files": 61, "decoded": True, "seconds": 3.1},
+        "total": 13,
+        **more,
+    }
+    return Proven(**values)
+
+
+def proof_of(ok: bool = True, days: int = 0, **more: Any) -> dict[str, Any]:
+    """What the catalogue says of a backup's restore test."""
+    at = START - timedelta(days=days, minutes=-6)
+    told = restored.of_evidence(tested(ok, **more))
+    test = told.model_copy(update={"at": at, "started": at - timedelta(minutes=4)})
+    return {"tested_at": at, "tested_ok": ok, "tests": (test,)}
+
+
+def proofs(system: str) -> tuple[Proven, ...]:
+    """The backups of a system's database: proved ones, an unproved one, a damaged one, one that was restored late."""
+    target = f"{system}/db"
+    full = proven(target, 6, kind="physical", total=2, key_id="", size_bytes=910_000_000)
+    more = proven(target, 1, kind="physical", total=2, key_id="", size_bytes=31_000_000, parent=full.id)
+    late = {"phases": {"fetch": 900, "restore": 16_000}, "age_seconds": 100_000}
+    dumps = [
+        proven(target, 0, **proof_of()),
+        proven(target, 1, verified_at=None, verified_ok=None, verification=None),
+        proven(target, 2, verified_ok=False, **proof_of(ok=False, days=2)),
+        proven(target, 3, key_id="", **proof_of(days=3, **late)),
+        *(proven(target, days) for days in range(4, 13)),
+    ]
+    return (*dumps, more, full)
+
+
+def proved() -> Report:
+    """A week's proof: restore tests, one of which failed, a retention, and the backups of both systems."""
+    systems = ("claims", "campus")
+    routines = ("backup.verify", "backup.restore_test", "backup.retention")
+    said: list[ev.Event] = [opened("weekly"), expected(*((r, f"{s}/db") for s in systems for r in routines))]
+    for system in systems:
+        said += [*verification(system), *restore_test(system, ok=system == "claims"), *retention(system)]
+    return report_of(said, troubled_extras(proofs={f"{s}/db": proofs(s) for s in systems}))
 
 
 def service(system: str, **more: Any) -> list[ev.Event]:

@@ -236,6 +236,9 @@ def test_gathering_reads_history_and_catalogue(server: PostgresServer, tmp_path:
     assert extras.first_seen["claims/db|database.health|sequence|public.claim_id_seq"].times == 1
     assert extras.stored["claims/db"].proven_id == "20261121T060012Z-7f3a"
     assert extras.stored["campus/db"].proven_id == "" and extras.stored["campus/db"].kept == 1
+    (backup,) = extras.proofs["claims/db"]
+    assert backup.id == "20261121T060012Z-7f3a" and backup.verified_ok and backup.size_bytes == 684_021_311
+    assert "Backups and their proof" in build(record, judge_run(record), extras).html
     ledger.close()
 
 

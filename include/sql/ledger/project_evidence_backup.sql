@@ -27,7 +27,8 @@ select m.target, m.kind, m.id, m.system, coalesce(b ->> 'tier', 'daily'), b ->> 
   left join lateral (
        select a.closed_at as at, coalesce(gone ->> 'reason', '') as reason
          from upkeep.action as a join upkeep.routine_run as r on r.id = a.routine_run_id,
-              jsonb_array_elements(a.evidence -> 'removed' -> 'backups') as gone
+              jsonb_array_elements(case jsonb_typeof(a.evidence -> 'removed' -> 'backups') when 'array'
+                                 then a.evidence -> 'removed' -> 'backups' end) as gone
         where a.evidence ? 'removed' and gone ->> 'id' = m.id and coalesce(gone ->> 'kind', 'dump') = m.kind
           and r.target = m.target
         order by a.closed_at limit 1) as g on true

@@ -1,7 +1,8 @@
 -- Keep a restore test, and note it in the catalogue unless a later test stands there.
 with event as (
     select e, t, (e ->> 'at')::timestamptz as at, e -> 'routine' ->> 'target' as target,
-           coalesce(t ->> 'kind', 'dump') as kind, coalesce(t -> 'phases', '{}') as phases
+           coalesce(t ->> 'kind', 'dump') as kind,
+           case jsonb_typeof(t -> 'phases') when 'object' then t -> 'phases' else '{}' end as phases
       from (select %(body)s::jsonb as e) as said, lateral (select e -> 'evidence' -> 'restore_test' as t) as test
      where t ->> 'id' is not null
 ),
@@ -17,7 +18,8 @@ insert into upkeep.restore_test (routine_run_id, number, target, kind, backup_id
                                  server_version, method, evidence)
 select %(routine_run_id)s, (e ->> 'number')::integer, target, kind, t ->> 'id', e ->> 'system', (t ->> 'ok')::boolean,
        (t ->> 'started')::timestamptz, at, phases,
-       coalesce((t ->> 'total_seconds')::float8, (select sum(value::float8) from jsonb_each_text(phases))),
+       coalesce((t ->> 'total_seconds')::float8, (select sum(case jsonb_typeof(value) when 'number' then value::text::float8 end)
+                   from jsonb_each(phases))),
        (t ->> 'rto_seconds')::float8, (t ->> 'age_seconds')::float8, (t ->> 'rpo_seconds')::float8,
        coalesce(t -> 'differences', '[]'), coalesce(t -> 'smoke', '{}'), coalesce(t ->> 'server_version', ''),
        coalesce(t ->> 'method', ''), t

@@ -1,17 +1,17 @@
-"""What was done: actions with their outcome, and backups with what proves them."""
+"""What was done: actions with their outcome, backups with what proves them, and those that were removed."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from upkeep.core.model import Severity
 from upkeep.ledger.record import ActionRecord
-from upkeep.report import human
+from upkeep.report import human, restored
 from upkeep.report.work import outcome_words
 
 EVIDENCE_LIMIT = 4000
@@ -26,6 +26,9 @@ _NAMES = {
 }
 # What the heading and the first lines of a proof say.
 _TOLD = ("id", "ok", "size_bytes", "source_bytes", "started")
+_TOLD_TEST = ("id", "kind", "ok", "phases", "total_seconds", "rto_seconds", "age_seconds", "rpo_seconds", "differences",
+              "smoke", "server_version", "method")  # fmt: skip
+_REMOVED = 20
 _IDENTIFIERS = ("system_identifier", "server_version")
 
 
@@ -38,7 +41,7 @@ class Fact(NamedTuple):
 
 
 class Proof(NamedTuple):
-    """A backup, or the verification of one."""
+    """A backup, the verification or the restore test of one, or backups that were removed."""
 
     heading: str
     severity: Severity
@@ -73,7 +76,7 @@ def deed(record: ActionRecord, zone: ZoneInfo) -> Deed:
     """Return an action as the report shows it, times in the time zone of its system."""
     outcome, severity = outcome_words(record.status)
     took = (record.closed_at - record.opened_at).total_seconds() if record.closed_at else None
-    rest = {key: value for key, value in record.evidence.items() if key not in ("backup", "verification")}
+    rest = {key: value for key, value in record.evidence.items() if not (key in _BLOCKS and isinstance(value, Mapping))}
     return Deed(
         name=human.label(record.action.name),
         subject=record.action.subject,
@@ -96,15 +99,55 @@ def as_json(value: Any) -> str:
 
 
 def _proofs(evidence: Mapping[str, Any], zone: ZoneInfo) -> Iterator[Proof]:
-    backup, verification = evidence.get("backup"), evidence.get("verification")
-    if isinstance(backup, Mapping):
-        known = (*_sizes(backup), *facts(backup, zone, _TOLD))
-        yield Proof(f"Backup {backup.get('id', '')}", Severity.OK, known)
-    if isinstance(verification, Mapping):
-        whole = verification.get("ok") is True
-        said = "read back and found whole" if whole else "read back and NOT whole"
-        heading = f"Verification of {verification.get('id', 'a backup')}: {said}"
-        yield Proof(heading, Severity.OK if whole else Severity.CRITICAL, tuple(facts(verification, zone, _TOLD)))
+    for name, block in _BLOCKS.items():
+        if isinstance(evidence.get(name), Mapping):
+            yield block(evidence[name], zone)
+
+
+def _backup(backup: Mapping[str, Any], zone: ZoneInfo) -> Proof:
+    known = (*_sizes(backup), *facts(backup, zone, _TOLD))
+    return Proof(f"Backup {backup.get('id', '')}", Severity.OK, known)
+
+
+def _verification(seen: Mapping[str, Any], zone: ZoneInfo) -> Proof:
+    whole = seen.get("ok") is True
+    said = "read back and found whole" if whole else "read back and NOT whole"
+    heading = f"Verification of {seen.get('id', 'a backup')}: {said}"
+    return Proof(heading, Severity.OK if whole else Severity.CRITICAL, tuple(facts(seen, zone, _TOLD)))
+
+
+def _restore_test(seen: Mapping[str, Any], zone: ZoneInfo) -> Proof:
+    """Show a restore test, whatever shape it has: a word that is not yes is no proof."""
+    ok = seen.get("ok") if isinstance(seen.get("ok"), bool) else None
+    severity, word = restored.word(ok)
+    told = tuple(Fact(line.label, line.shown) for line in restored.lines(restored.of_evidence(seen)))
+    kind = f" ({seen['kind']})" if seen.get("kind") else ""
+    heading = f"Restore test of {seen.get('id', 'a backup')}{kind}: {word}"
+    return Proof(heading, severity, (*told, *facts(seen, zone, _TOLD_TEST)))
+
+
+def _removed(seen: Mapping[str, Any], zone: ZoneInfo) -> Proof:
+    """Name every backup that was removed, and why."""
+    listed = seen.get("backups")
+    gone = [b for b in listed if isinstance(b, Mapping)] if isinstance(listed, list) else []
+    told = [Fact(str(b.get("id", "")), human.Shown(_why(b))) for b in gone[:_REMOVED]]
+    if len(gone) > _REMOVED:
+        told.append(Fact("and", human.Shown(f"{len(gone) - _REMOVED:,} more, see the ledger")))
+    return Proof(f"Removed {human.plural(len(gone), 'backup')}", Severity.OK, (*told, *facts(seen, zone, ("backups",))))
+
+
+def _why(gone: Mapping[str, Any]) -> str:
+    reasons = gone.get("reason", gone.get("reasons", ""))
+    told = "; ".join(map(str, reasons)) if isinstance(reasons, (list, tuple)) else str(reasons)
+    return ": ".join(filter(None, (str(gone.get("kind", "")), told)))
+
+
+_BLOCKS: Mapping[str, Callable[[Mapping[str, Any], ZoneInfo], Proof]] = {
+    "backup": _backup,
+    "verification": _verification,
+    "restore_test": _restore_test,
+    "removed": _removed,
+}
 
 
 def _sizes(backup: Mapping[str, Any]) -> Iterator[Fact]:

@@ -7,7 +7,10 @@ from zoneinfo import ZoneInfo
 
 from upkeep.core.model import Model
 from upkeep.ledger.events import RunKey
+from upkeep.report.shelf import Proven
 
+PROOF_AREAS = ("backup", "recovery")
+"""The areas whose part of the report shows the backups of their targets with their proof."""
 SeriesKey = tuple[str, str, str, str]
 """Target, routine, name and subject of a measurement."""
 
@@ -48,6 +51,8 @@ class Extras(Model):
     """Kept values, oldest first, the run's own included."""
     stored: dict[str, Stored] = {}
     """Target -> its backups."""
+    proofs: dict[str, tuple[Proven, ...]] = {}
+    """Target -> its newest backups that are not removed, series by series, with what proves each."""
     ledger_away: str = ""
     """Why the ledger could not be asked; empty when it answered."""
     rejected: int = 0

@@ -9,10 +9,13 @@ from typing import Any
 from upkeep.core.errors import UpkeepError
 from upkeep.ledger.record import RunRecord
 from upkeep.ledger.store import Ledger
-from upkeep.report.extras import Extras, Seen, SeriesKey, Stored
+from upkeep.report.extras import PROOF_AREAS, Extras, Seen, SeriesKey, Stored
+from upkeep.report.shelf import Proven
 from upkeep.report.sparkline import POINTS
 
 HISTORY_DAYS = 90
+# Of each series, so many: what retention keeps of a series is rarely more.
+BACKUPS = 60
 
 
 def gather(ledger: Ledger, record: RunRecord, now: datetime) -> Extras:
@@ -24,7 +27,9 @@ def gather(ledger: Ledger, record: RunRecord, now: datetime) -> Extras:
     series = ledger.ask("series_of_run", days=HISTORY_DAYS, **run)
     seen = ledger.ask("first_seen", keys=keys)
     stored = ledger.ask("backups_of_run", **run)
-    away = series is None or seen is None or stored is None
+    targets = sorted({r.key.target for r in record.routines if r.area in PROOF_AREAS})
+    proofs = ledger.ask("backup_proofs", targets=targets, removed=False, id=None, tests=1, most=BACKUPS)
+    away = series is None or seen is None or stored is None or proofs is None
     return Extras(
         now=now,
         titles=titles,
@@ -32,6 +37,7 @@ def gather(ledger: Ledger, record: RunRecord, now: datetime) -> Extras:
         series=_series(series or ()),
         first_seen={row["key"]: Seen(first=row["first_seen"], times=row["times"]) for row in seen or ()},
         stored={row["target"]: Stored(**{k: v for k, v in row.items() if k != "target"}) for row in stored or ()},
+        proofs=_proofs(proofs or ()),
         ledger_away=(ledger.away_reason or "it did not answer") if away else "",
         rejected=ledger.spool.rejected,
     )
@@ -41,6 +47,13 @@ def _series(rows: Iterable[dict[str, Any]]) -> dict[SeriesKey, tuple[float, ...]
     return {
         (row["target"], row["routine"], row["name"], row["subject"]): tuple(row["values"][-POINTS:]) for row in rows
     }
+
+
+def _proofs(rows: Iterable[dict[str, Any]]) -> dict[str, tuple[Proven, ...]]:
+    found: dict[str, list[Proven]] = {}
+    for row in rows:
+        found.setdefault(row["target"], []).append(Proven(**row))
+    return {target: tuple(backups) for target, backups in found.items()}
 
 
 def _systems(names: Iterable[str]) -> tuple[dict[str, str], dict[str, str]]:

@@ -10,8 +10,9 @@ from upkeep.ledger.events import Expected
 from upkeep.ledger.record import RoutineRecord, RunRecord
 from upkeep.report import human
 from upkeep.report.evidence import Deed, as_json, deed
-from upkeep.report.extras import Extras
+from upkeep.report.extras import PROOF_AREAS, Extras
 from upkeep.report.measures import Measures, fold_size, lay_out
+from upkeep.report.shelf import Shelf, shelves
 from upkeep.report.work import Work, notable, work
 
 FINDINGS = 10
@@ -54,6 +55,8 @@ class Area(NamedTuple):
     parts: tuple[Part, ...]
     missing: tuple[Expected.Item, ...]
     skipped: tuple[Expected.Item, ...]
+    shelves: tuple[Shelf, ...] = ()
+    """The backups of the targets that were worked on, with their proof."""
 
 
 class Section(NamedTuple):
@@ -90,7 +93,7 @@ def sections(record: RunRecord, extras: Extras) -> tuple[Section, ...]:
     for name in sorted(by_system.keys() | expected.keys()):
         ordered = sorted(by_system.get(name, ()), key=lambda r: (r.key.routine, r.key.target, r.key.task))
         parts = [_part(routine, places[routine.key], extras, fold) for routine in ordered]
-        areas = _areas(parts, expected.get(name, ()), missing)
+        areas = _with_shelves(_areas(parts, expected.get(name, ()), missing), ordered, extras, fold)
         title = extras.titles.get(name, "System files" if name == "site" else name)
         made.append(Section("", name, title, worst(a.severity for a in areas), _window(record, name, extras), areas))
     made.sort(key=lambda section: -section.severity.rank)
@@ -117,6 +120,19 @@ def _areas(parts: list[Part], expected: Iterable[Expected.Item], missing: set[Ex
         _make_area(name, by_area.get(name, []), bare.get(name, []), missing)
         for name in sorted(by_area.keys() | bare.keys(), key=_area_rank)
     )
+
+
+def _with_shelves(
+    areas: tuple[Area, ...], routines: Iterable[RoutineRecord], extras: Extras, fold: int
+) -> tuple[Area, ...]:
+    """Put the backups of the targets that backup routines worked on below the first area that is about backups."""
+    targets = dict.fromkeys(r.key.target for r in routines if r.area in PROOF_AREAS)
+    backups = [backup for target in targets for backup in extras.proofs.get(target, ())]
+    place = next((area.name for area in areas if area.name in PROOF_AREAS), "")
+    if not backups:
+        return areas
+    found = shelves(backups, extras.now, extras.zone(backups[0].target.split("/", 1)[0]), fold)
+    return tuple(area._replace(shelves=found) if area.name == place else area for area in areas)
 
 
 def _area_rank(name: str) -> tuple[int, str]:
@@ -184,7 +200,7 @@ def _part(routine: RoutineRecord, place: str, extras: Extras, fold: int) -> Part
         work=work(routine.actions, fold),
         deeds=tuple(deed(action, zone) for action in notable(routine.actions)),
         settings=as_json(routine.settings) if routine.settings else "",
-        stored=_stored(routine, extras) if routine.area == "backup" else (),
+        stored=_stored(routine, extras) if routine.area == "backup" and routine.key.target not in extras.proofs else (),
     )
 
 
