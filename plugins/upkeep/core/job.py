@@ -16,8 +16,11 @@ from upkeep.core.catalogue import Catalogue
 from upkeep.core.copies import Copies
 from upkeep.core.http import NoReply, Reply, Request
 from upkeep.core.physical import Physical
+from upkeep.core.recovery import Recoverer
+from upkeep.core.restore import Restorer
 from upkeep.core.sqlite import SqliteWorkshop
 from upkeep.core.system import System, Target
+from upkeep.core.tree import Trees
 
 
 @dataclass(frozen=True)
@@ -169,8 +172,11 @@ class Tools:
     sqlite_work: SqliteWorkshop
     http: Callable[..., AbstractContextManager[Http]]
     archive: Archiver
+    restorer: Restorer
     physical: Physical
     copies: Copies
+    trees: Trees
+    recovery: Recoverer
     history: History
     catalogue: Catalogue
     now: Callable[[], datetime]

@@ -51,3 +51,9 @@ class RetentionOperator(RoutineOperator):
     """Remove the backups that the system's retention does not want any more, when that is safe."""
 
     routine = "upkeep.routines.backup.retention"
+
+
+class RestoreTestOperator(RoutineOperator):
+    """Restore a backup into a scratch server and prove that it is identical to its source."""
+
+    routine = "upkeep.routines.backup.restore_test"
