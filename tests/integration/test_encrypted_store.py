@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from tests.integration.backup_world import BUCKET, RUN, World, quiet, world
+from tests.integration.test_backup_routines import job
 from upkeep.adapters import backup_leftovers, object_store
 from upkeep.adapters.archive import Archive, make_archiver
 from upkeep.adapters.backup_making import Making
@@ -24,7 +25,8 @@ from upkeep.adapters.encrypted_store import keys_of
 from upkeep.adapters.object_store import Store, read_bytes
 from upkeep.adapters.object_store_s3 import PART
 from upkeep.core.backup import Check, Database, Kept, Options, Place
-from upkeep.core.errors import ConfigurationError, DamagedError, LockedError
+from upkeep.core.errors import ConfigurationError, DamagedError, LockedError, NoKeyError
+from upkeep.core.model import Severity
 from upkeep.core.system import StoreRef
 
 KEY = {name: base64.b64encode(hashlib.sha256(name.encode()).digest()).decode() for name in ("2026-01", "2027-01", "x")}
@@ -140,12 +142,26 @@ def test_without_the_key_nothing_is_called_damaged(lab: World, opened: Any, ref:
     }
     for said, store in expected.items():
         site = Site(lab, store, ref)
-        with pytest.raises(ConfigurationError, match=said) as caught:
+        with pytest.raises(NoKeyError, match=said) as caught:
             site.check(kept.manifest.id)
         assert not any(key in str(caught.value) for key in KEY.values())
         # The catalogue needs no key.
         assert site.archive.manifest(site.place, kept.manifest.id) == kept.manifest
         assert [s.complete for s in site.archive.stored(site.place)] == [True]
+
+
+def test_verification_without_the_key_is_unknown(lab: World, opened: Any, ref: StoreRef) -> None:
+    """The routine calls the backup neither good nor damaged, and leaves no evidence of having read it."""
+    Site(lab, opened(ref, keys("2026-01")), ref).backup()
+    site = Site(lab, opened(ref, keys("2027-01")), ref)
+    routine, one = job(lab, "backup.verify", store=ref)
+    one.tools.archive = site.archive
+    seen = routine.observe(one)
+    (outcome,) = [routine.act(one, action) for action in routine.plan(one, seen).actions]
+    found = [*routine.judge(one, seen).findings, *outcome.findings]
+    assert [(f.check, f.severity, f.subject) for f in found] == [("key", Severity.UNKNOWN, "shop/shop")]
+    assert "was made with key 2026-01" in found[0].message and "2026-01" in found[0].hint
+    assert outcome.evidence == {}
 
 
 def test_rotation(lab: World, opened: Any, ref: StoreRef) -> None:
@@ -158,7 +174,7 @@ def test_rotation(lab: World, opened: Any, ref: StoreRef) -> None:
     assert all(site.check(k.manifest.id).ok for k in (plain, first, second))
     later = Site(lab, opened(ref, keys("2027-01")), ref)
     assert later.check(second.manifest.id).ok
-    with pytest.raises(ConfigurationError, match="made with key 2026-01"):
+    with pytest.raises(NoKeyError, match="made with key 2026-01"):
         later.check(first.manifest.id)
 
 

@@ -20,7 +20,7 @@ from upkeep.adapters.encrypted_store import EncryptedStore, reading
 from upkeep.adapters.encryption import CHUNK, HEADER, TAG, plain_size, seal, sealed_size, unseal
 from upkeep.adapters.encryption_keys import Keys, keys_of, naming_of
 from upkeep.adapters.object_store import FolderStore, read_bytes
-from upkeep.core.errors import ConfigurationError, DamagedError
+from upkeep.core.errors import ConfigurationError, DamagedError, NoKeyError
 
 OLD, NEW = bytes(range(32)), bytes(range(32, 64))
 KEYS = Keys("2026-01", {"2026-01": OLD}, None, "connection 'k'")
@@ -106,9 +106,9 @@ def test_equal_contents_look_different() -> None:
 
 def test_a_wrong_key_is_no_damage() -> None:
     """An unknown key, and another key under the same id: told as such, since the backup may be perfect."""
-    with pytest.raises(ConfigurationError, match=r"was made with key 2026-01; connection 'n' knows 2027-01"):
+    with pytest.raises(NoKeyError, match=r"was made with key 2026-01; connection 'n' knows 2027-01"):
         unsealed(sealed(b"x"), keys=Keys("2027-01", {"2027-01": NEW}, None, "connection 'n'"))
-    with pytest.raises(ConfigurationError, match="is not the one that it was made with"):
+    with pytest.raises(NoKeyError, match="is not the one that it was made with"):
         unsealed(sealed(b"x"), keys=Keys("2026-01", {"2026-01": NEW}, None, "connection 'n'"))
 
 
@@ -238,8 +238,8 @@ def test_reading_goes_by_the_manifest(tmp_path: Path) -> None:
     assert (reading(store, manifest), reading(plain, manifest)) == (plain, plain)
     manifest.key_id = "2026-01"
     assert reading(store, manifest) is store
-    with pytest.raises(ConfigurationError, match="names no keys"):
+    with pytest.raises(NoKeyError, match="names no keys"):
         reading(plain, manifest)
     manifest.key_id = "2025-01"
-    with pytest.raises(ConfigurationError, match=r"backup i of shop/db in .* was made with key 2025-01; .* 2026-01"):
+    with pytest.raises(NoKeyError, match=r"backup i of shop/db in .* was made with key 2025-01; .* 2026-01"):
         reading(store, manifest)

@@ -70,7 +70,7 @@ def check(store: Store, place: Place, backup_id: str, *, folder: Path, decode: b
     """Read a backup from its store and compare it with its manifest; with `decode`, decode it as a restore would.
 
     :param folder: an empty folder for the archive's files.
-    :raises ConfigurationError: it is encrypted and its key is not at hand: nothing is known of it.
+    :raises NoKeyError: it is encrypted and its key is not at hand: nothing is known of it.
     """
     begun = time.monotonic()
     try:

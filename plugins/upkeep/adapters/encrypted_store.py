@@ -16,7 +16,7 @@ from upkeep.adapters import encryption, encryption_keys
 from upkeep.adapters.encryption_keys import Keys
 from upkeep.adapters.object_store import BLOCK, Item, Store, Upload, Written
 from upkeep.core.backup import BaseManifest
-from upkeep.core.errors import ConfigurationError
+from upkeep.core.errors import ConfigurationError, NoKeyError
 
 
 def keys_of(connection: Any) -> Keys:
@@ -43,14 +43,14 @@ def keys_of(connection: Any) -> Keys:
 def reading(store: Store, manifest: BaseManifest) -> Store:
     """Return the store as the objects of this backup are to be read: those of before encryption as they are.
 
-    :raises ConfigurationError: the backup is encrypted, and its key is not at hand.
+    :raises NoKeyError: the backup is encrypted, and its key is not at hand.
     """
     if isinstance(store, EncryptedStore):
         if not manifest.key_id:
             return store.inner
         store.keys.key(manifest.key_id, f"backup {manifest.id} of {manifest.target} in {store.location}")
     elif manifest.key_id:
-        raise ConfigurationError(
+        raise NoKeyError(
             f"backup {manifest.id} of {manifest.target} in {store.location} was made with key {manifest.key_id},"
             " and the system file names no keys for this store",
             "add `key_conn_id: <connection with the keys>` to the store in the system file",
@@ -95,7 +95,7 @@ class EncryptedStore:
         """Open an object as blocks of bytes, each of them proved.
 
         :raises DamagedError: it is missing, or not what was written there (while blocks are read).
-        :raises ConfigurationError: the key that it was made with is not at hand.
+        :raises NoKeyError: the key that it was made with is not at hand.
         """
         with self.inner.read(key) as blocks:
             yield blocks if _clear(key) else encryption.unseal(self.keys, key, blocks, f"{self.location}/{key}")

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from upkeep.adapters.encryption_keys import Keys, derived, keys_of, naming_of
-from upkeep.core.errors import ConfigurationError, DamagedError, UpkeepError
+from upkeep.core.errors import ConfigurationError, DamagedError, NoKeyError, UpkeepError
 
 MAGIC = b"upkeepE\x01"
 CHUNK = 64 << 10
@@ -79,7 +79,7 @@ def unseal(keys: Keys, name: str, blocks: Iterable[bytes], place: str) -> Iterat
 
     :param place: the object, for messages.
     :raises DamagedError: it is not what was written, or not under this name.
-    :raises ConfigurationError: its key is not known, or is another one under the same id.
+    :raises NoKeyError: its key is not known, or is another one under the same id.
     """
     from cryptography.exceptions import InvalidTag
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -89,7 +89,7 @@ def unseal(keys: Keys, name: str, blocks: Iterable[bytes], place: str) -> Iterat
     head = head_of(start, place)
     key = keys.key(head.key_id, place)
     if not hmac.compare_digest(_check(key), head.check):
-        raise ConfigurationError(
+        raise NoKeyError(
             f"{place}: the key {head.key_id} of {keys.place} is not the one that it was made with",
             "two keys have the same id: put the former one back, and give the newer one another id",
         )

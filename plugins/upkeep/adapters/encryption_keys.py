@@ -9,7 +9,7 @@ import hmac
 import re
 from typing import Any
 
-from upkeep.core.errors import ConfigurationError
+from upkeep.core.errors import ConfigurationError, NoKeyError
 
 _KEY = 32
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -35,10 +35,10 @@ class Keys:
         """Return a key.
 
         :param place: what was made with it, for messages.
-        :raises ConfigurationError: it is not known.
+        :raises NoKeyError: it is not known.
         """
         if key_id not in self._keys:
-            raise ConfigurationError(
+            raise NoKeyError(
                 f"{place} was made with key {key_id}; {self.place} knows {', '.join(self.ids)}",
                 f'add the key to the connection again (extra: {{"keys": {{"{key_id}": "<base64>"}}}}): a key may go'
                 " only when no backup on record has its id",

@@ -29,6 +29,10 @@ class ConfigurationError(UpkeepError):
     """A system file, a setting or a parameter is wrong. Trying again cannot help."""
 
 
+class NoKeyError(ConfigurationError):
+    """Something is encrypted, and the key that it was made with is not at hand: nothing is known of it."""
+
+
 class UnsafeError(UpkeepError):
     """A guard refused: going on could destroy something. Trying again cannot help."""
 

@@ -12,6 +12,8 @@ database was being written to.
 - `age`: the newest backup is too old. Look at the runs of `backup.postgres`.
 - `integrity`, `decode`: the backup cannot be relied on. Make a new one now, keep the damaged one for the search, verify
   the others (`which: all`), look at the store's hardware.
+- `key` (unknown): the backup is encrypted, and its key is not in the store's `key_conn_id`. Put the key back; until
+  then nobody can restore it.
 - `manifest`: the record of a backup is missing or altered. Somebody or something writes to the store.
 - `size`: much smaller or larger than usual. Were tables emptied, or is it another database?
 - `constant`: the same content again and again although rows were written. Is it the right server? Does a standby hang?
@@ -28,7 +30,7 @@ from pydantic import Field
 
 from upkeep.core.backup import Check, Manifest, Place, Stored
 from upkeep.core.cadence import Covers, Window
-from upkeep.core.errors import DamagedError
+from upkeep.core.errors import DamagedError, NoKeyError
 from upkeep.core.job import Job
 from upkeep.core.model import (
     Action,
@@ -155,7 +157,10 @@ def act(job: Job[PostgresTarget, Settings], action: Action) -> Outcome:
     """Read one backup from its store, every byte and every row."""
     report = _common.Reporter(job.tools.log.info, job.tools.now, job.settings.progress_seconds)
     wanted = job.settings
-    seen = _common.archiver(job).check(_common.place(job), action.subject, wanted.decode, wanted.programs, report)
+    try:
+        seen = _common.archiver(job).check(_common.place(job), action.subject, wanted.decode, wanted.programs, report)
+    except NoKeyError as error:
+        return _no_key(job, error)
     rate = f"{size(seen.bytes / max(seen.seconds, 0.001))}/s"
     rows = f"{seen.rows} rows of {seen.tables} tables decoded" if seen.decoded else "not decoded"
     verdict = "as it was written" if seen.ok else f"{len(seen.faults)} faults"
@@ -173,6 +178,18 @@ def act(job: Job[PostgresTarget, Settings], action: Action) -> Outcome:
         findings=_faults(seen),
         evidence={"verification": _evidence(seen)},
     )
+
+
+def _no_key(job: Job[PostgresTarget, Settings], error: NoKeyError) -> Outcome:
+    """Nothing is known of a backup whose key is not at hand: it may be perfect, so it is neither good nor damaged."""
+    finding = Finding(
+        check="key",
+        subject=job.target.id,
+        severity=Severity.UNKNOWN,
+        message=f"{error.message}; the backup was not read",
+        hint=error.hint,
+    )
+    return Outcome(status=OutcomeStatus.FAILED, detail=error.message, findings=(finding,))
 
 
 def _known(job: Job[PostgresTarget, Settings], place: Place, backup_id: str) -> Known:
