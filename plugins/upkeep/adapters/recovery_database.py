@@ -127,28 +127,28 @@ class DatabaseRestore:
 
     def _exchange(self, swap: Swap, mark: Mark, manifest: Manifest, like: dict[str, Any] | None) -> float:
         """Swap and verify; return for how many seconds nobody could work with the database."""
-        began = time.monotonic()
-        with self._line.step("swap"):
-            try:
+        try:
+            began = time.monotonic()
+            with self._line.step("swap"):
                 if like:
                     swap.close(mark, self._order.drain)
                 swap.swap(mark)
-            except BaseException:
-                with suppress(UpkeepError):  # what cannot be opened now, the next restore opens
-                    if like and swap.find(mark.restored):
-                        self._tell(f"roll back: {swap.name} is opened again")
-                        swap.open(mark)
-                raise
-        closed = time.monotonic() - began
-        try:
+            closed = time.monotonic() - began
             with self._line.step("verify as the application") as note:
                 note.detail = self._verify(swap, manifest)
         except BaseException:
-            with self._line.step("roll back"):
-                swap.back(mark, self._order.drain)
+            with suppress(UpkeepError), self._line.step("roll back"):  # what cannot be undone now, the next restore does
+                self._go_back(swap, mark)
             raise
         swap.finish(like)
         return closed
+
+    def _go_back(self, swap: Swap, mark: Mark) -> None:
+        """Go back from wherever the swap was."""
+        if swap.find(mark.restored) is None:
+            swap.back(mark, self._order.drain)
+        elif mark.before:
+            swap.open(mark)
 
     def _verify(self, swap: Swap, manifest: Manifest) -> str:
         """Connect as the application does and see that it meets the restored database.

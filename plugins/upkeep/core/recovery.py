@@ -225,10 +225,6 @@ class Recoverer(Protocol):
         """Restore beside, compare with the manifest, swap by rename; on any failure leave what was there before."""
         ...
 
-    def rebuild(self, order: Rebuild, tell: Tell, ask: Callable[[str, Endpoint], Answered]) -> Rebuilt:
-        """Bring a whole system back in a scratch place, ask its services, and remove everything again."""
-        ...
-
 
 def facts(value: Any) -> dict[str, Any]:
     """Return a model's values for a record, without those that are empty."""
