@@ -178,7 +178,7 @@ class _Backup:
         self._entries = [self._at_its_place(entry) for entry in self._entries]
         seconds = {"look": looked - self._begun, "store": time.monotonic() - looked}
         manifest = self._manifest(seen, before, full, uploads.new, seconds)
-        return Taken(kept=making.finish(manifest), unreadable=_told(self._files, self._unreadable))
+        return Taken(kept=making.finish(manifest), unreadable=_told(self._files, [*seen.unreadable, *self._unreadable]))
 
     def _before(self, seen: Scan, there: dict[str, int]) -> _Before:
         """Read the list of the backup before, and tell which of its objects may be used again.
