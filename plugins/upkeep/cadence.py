@@ -85,13 +85,22 @@ def cadence_dag(cadence: Cadence, *, doc_md: str | None = None, **overrides: Any
 
 @contextmanager
 def approval_dag(*, doc_md: str | None = None, **overrides: Any) -> Iterator[DAG]:
-    """Yield the DAG whose runs each ask a person about one routine's proposals on one target, and then do them.
+    """Yield the DAG whose runs each ask a person about one routine's proposals on one target, and then do them."""
+    settings: dict[str, Any] = {"dag_id": APPROVALS, "tags": ["maintenance", "approval"], "params": _approval_params()}
+    with runbook_dag(
+        "Changes that a person must agree to before they are made", doc_md=doc_md, **settings | overrides
+    ) as dag:
+        yield dag
+
+
+@contextmanager
+def runbook_dag(description: str, *, doc_md: str | None = None, **overrides: Any) -> Iterator[DAG]:
+    """Yield a DAG that people start by hand and that asks one of them; on leaving, add `report` and `verdict`.
 
     It has no schedule and is never paused from the start: a request that waits in a paused DAG asks nobody.
     """
     settings: dict[str, Any] = {
-        "dag_id": APPROVALS,
-        "description": "Changes that a person must agree to before they are made",
+        "description": description,
         "schedule": None,
         "start_date": FIRST_DAY,
         "catchup": False,
@@ -99,8 +108,7 @@ def approval_dag(*, doc_md: str | None = None, **overrides: Any) -> Iterator[DAG
         "max_active_runs": 1000,
         "is_paused_upon_creation": False,
         "doc_md": doc_md,
-        "tags": ["maintenance", "approval"],
-        "params": _approval_params(),
+        "tags": ["maintenance", "emergency"],
         "default_args": _default_args(max(ROUTINE_TIMEOUT.values()), APPROVED_WAIT)
         | {
             "trigger_rule": "all_success",
@@ -202,4 +210,4 @@ def _approval_params() -> dict[str, Param]:
     }
 
 
-__all__ = ["Cadence", "SelectTargetsOperator", "approval_dag", "cadence_dag"]
+__all__ = ["ESCALATE", "SETTINGS", "Cadence", "SelectTargetsOperator", "approval_dag", "cadence_dag", "runbook_dag"]

@@ -28,7 +28,7 @@ from upkeep.core.routine import Routine
 from upkeep.core.system import MaintenanceWindow, PostgresTarget, Smoke, StoreRef, Volume
 
 ROUTINE = "upkeep.routines.recovery.restore"
-WORKER = Path(__file__).parents[1] / "faults" / "restore_worker.py"
+WORKER = Path(__file__).parents[1] / "faults" / "recovery_worker.py"
 TABLES = (
     "create table claim (id int primary key, at timestamptz not null, amount numeric)",
     "create index claim_at on claim (at)",
