@@ -16,6 +16,7 @@ from lab.postgres import PostgresServer
 from tests.integration.database_bench import MAJORS, database, server
 from upkeep.adapters import postgres, statements
 from upkeep.adapters.statements import Variant
+from upkeep.routines.backup import _canary
 
 PACKAGE = Path(__file__).parents[2] / "plugins" / "upkeep"
 # A value of the right type for every placeholder of the areas whose statements are run here.
@@ -127,6 +128,7 @@ def pg(request: pytest.FixtureRequest) -> Iterator[PostgresServer]:
     with database(started, "contract"):
         with contextlib.closing(psycopg.connect(started.dsn("contract"), autocommit=True, row_factory=dict_row)) as c:
             migrate(c)
+            c.execute(_canary.CREATE.format(table="public.upkeep_canary").encode())
         yield started
 
 

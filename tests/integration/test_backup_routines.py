@@ -54,6 +54,8 @@ def job(lab: World, name: str, store: StoreRef | None = None, **settings: Any) -
         log=logging.getLogger("test"), scratch=lab.scratch,
     )  # fmt: skip
     target = PostgresTarget(conn_id="db", id=lab.target, store=store or lab.place.store)
+    if name == "backup.postgres":
+        settings.setdefault("canary", False)  # that has tests of its own
     return routine, Job(
         routine=name, target=target, system=SimpleNamespace(name="shop", store=None),  # type: ignore[arg-type]
         settings=routine.settings(programs=str(lab.postgres.bin), **settings), run_id=RUN, try_number=1, tools=tools,  # type: ignore[arg-type]

@@ -6,6 +6,9 @@ goes to the store as soon as it is finished, hashed while it is read, and the st
 beside the dump, without passwords. The manifest is written last: **without a manifest there is no backup.** What an
 earlier try left behind, killed in the middle, is swept first; a complete backup or one being made is never touched.
 
+Right before, a row is written into table `upkeep_canary` of the database by the target's maintenance connection, and
+afterwards the dump must hold that row: it is of the right database and new, not of a standby that stands still.
+
 **Restoring by hand.** Copy the backup's folder from the store, then
 `pg_restore --create --dbname=postgres --jobs=2 <folder>` (roles first: `psql -f globals.sql`). No other tool is needed.
 
@@ -15,6 +18,11 @@ earlier try left behind, killed in the middle, is swept first; a complete backup
 - *lock timeout*: somebody holds or awaits an exclusive lock. It is tried again; look for long DDL in the night.
 - *store away*, *disk full*: it is tried again; nothing that was half written counts as a backup.
 - `manifest`: the store did not keep what was written. Do not rely on it; look at the store, then run this again.
+- `stale`: the backup does not hold the row written before it. It is of another database, or of a standby that lags:
+  look where the backup connection leads, and at the standby's replay; then run this again.
+- `canary` (unknown): the row could not be written. Grant what the hint says, or make the table for that role:
+  `CREATE TABLE upkeep_canary (target text COLLATE "C" PRIMARY KEY, written_at timestamptz NOT NULL, run_id text
+  COLLATE "C" NOT NULL, counter bigint NOT NULL)`, with SELECT for PUBLIC and INSERT, UPDATE, SELECT for the role.
 - `roles`: the role may not read what pg_dumpall needs; the backup is whole, but roles must be made by hand.
 - `collation`: the C library sorts differently from the one that built the indexes: REINDEX, then
   `ALTER DATABASE ... REFRESH COLLATION VERSION`.
@@ -33,7 +41,7 @@ from upkeep.core.job import Job
 from upkeep.core.model import Action, Finding, Judgement, Measurement, Model, Outcome, OutcomeStatus, Plan, Severity
 from upkeep.core.routine import RoutineSettings
 from upkeep.core.system import PostgresTarget
-from upkeep.routines.backup import _common
+from upkeep.routines.backup import _canary, _common
 from upkeep.routines.backup._common import duration, size
 
 TITLE = "Backup"
@@ -59,6 +67,9 @@ class Settings(RoutineSettings):
     lock_timeout: float = Field(60, ge=1, le=3600, description="seconds to wait for a table that somebody has locked")
     sweep_after_hours: float = Field(2, ge=0.25, le=168, description="hours of silence after which a writer is dead")
     programs: str = Field("", description="folder with pg_dump; default: UPKEEP_PG_BIN, PATH, usual places")
+    canary: bool = Field(True, description="write a row before the backup, by the maintenance connection, and find it")
+    canary_schema: str = Field("public", pattern=r"^[a-z_][a-z0-9_]{0,62}$", description="where its table lies")
+    canary_wait: float = Field(60, ge=0, le=3600, description="seconds that a standby has to replay the row")
     progress_seconds: float = Field(15, ge=1, le=600, description="seconds between two lines of progress in the log")
 
 
@@ -99,8 +110,9 @@ def judge(job: Job[PostgresTarget, Settings], seen: Seen) -> Judgement:
         Measurement(name="backups.size", value=sum(b.size_bytes for b in backups), unit="bytes"),
     ]
     was, now = seen.source.collation_version, seen.source.collation_version_now
+    quiet = _canary.switched_off(job)
     if was == now or was is None:
-        return Judgement(measurements=tuple(measured))
+        return Judgement(measurements=tuple(measured), findings=quiet)
     changed = Finding(
         check="collation",
         subject=seen.source.database,
@@ -110,11 +122,11 @@ def judge(job: Job[PostgresTarget, Settings], seen: Seen) -> Judgement:
         limit=was,
         hint="REINDEX the database, then ALTER DATABASE ... REFRESH COLLATION VERSION",
     )
-    return Judgement(measurements=tuple(measured), findings=(changed,))
+    return Judgement(measurements=tuple(measured), findings=(changed, *quiet))
 
 
 def plan(job: Job[PostgresTarget, Settings], seen: Seen) -> Plan:
-    """Sweep leftovers when there are any, then back up."""
+    """Sweep leftovers when there are any, write the canary, then back up."""
     backup = Action(
         name="backup",
         subject=job.target.id,
@@ -122,19 +134,24 @@ def plan(job: Job[PostgresTarget, Settings], seen: Seen) -> Plan:
         undo="remove the backup's objects from the store",
         details={"expected_bytes": _expected(seen)},
     )
-    return Plan(actions=(*_common.sweeping(job, seen.leftovers), backup))
+    return Plan(actions=(*_common.sweeping(job, seen.leftovers), *_canary.planned(job), backup))
 
 
 def act(job: Job[PostgresTarget, Settings], action: Action) -> Outcome:
-    """Sweep or back up."""
+    """Sweep, write the canary, or back up."""
     if action.name == "sweep":
         return _common.sweep(job, _common.place(job), _patience(job))
+    if action.name == "canary":
+        return _canary.write(job)
     return _backup(job, action.details["expected_bytes"])
 
 
 def verify(job: Job[PostgresTarget, Settings], seen: Seen, outcomes: tuple[Outcome, ...]) -> Judgement:
-    """Read the manifest back from the store and see that every object is there with its size."""
-    return _common.kept_as_written(job, seen.place, outcomes)
+    """Read the manifest back: every object must be there with its size, and the canary's row in the dump."""
+    judged = _common.kept_as_written(job, seen.place, outcomes)
+    if judged.findings:  # a manifest that cannot be read back says nothing of the canary either
+        return judged
+    return Judgement(findings=_canary.stale(job, seen.place, outcomes))
 
 
 def _patience(job: Job[PostgresTarget, Settings]) -> timedelta:
