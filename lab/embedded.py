@@ -23,6 +23,7 @@ from lab.process import Server, exclusive, write_private
 from lab.seed import seed_cache, seed_databases, seed_sqlite, seed_store
 from lab.services import WebServer
 from lab.systems import BACKUP_BUCKET, CLUSTERS, PLATFORM, SYSTEMS, system, write_system_files
+from lab.trees import seed_trees
 from lab.wheels import lab_root
 
 if TYPE_CHECKING:
@@ -149,6 +150,7 @@ class Lab:
             platform.create_role(owner)
             platform.create_database(database, owner)
         seed_sqlite(self.sqlite_file)
+        seed_trees(self.home)
         for cache in self.caches.values():
             seed_cache(cache)
         seed_store(self.object_store, [one.bucket for one in SYSTEMS if one.bucket])
