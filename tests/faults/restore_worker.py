@@ -1,54 +1,40 @@
-"""A worker that restores a database: `python restore_worker.py <json>`, and is killed at the step named by `at`.
+"""A worker that makes one restore test: `python restore_worker.py <json>`, to be killed by a test at any moment.
 
-With `fail` the step fails first, and the worker is killed when it rolls back.
+With `fsize`, no file that it or its programs write may become larger: what a full disk does, without needing root.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import signal
+import resource
 import sys
 from pathlib import Path
-from typing import Any
 
-import boto3
-from botocore.config import Config
-
-from upkeep.adapters.object_store_s3 import S3Store
-from upkeep.adapters.recovery import make_recoverer
-from upkeep.core.backup import Database, Place
-from upkeep.core.recovery import DatabaseOrder
+from upkeep.adapters.object_store import FolderStore
+from upkeep.adapters.restore_test import Restorer
+from upkeep.core.backup import Place
+from upkeep.core.errors import UpkeepError
+from upkeep.core.restore import Options
 from upkeep.core.system import StoreRef
 
 
-def main(order: dict[str, Any]) -> None:
-    """Restore until the step comes."""
-    client = boto3.client(
-        "s3", endpoint_url=order["endpoint"], region_name="us-east-1", aws_access_key_id=order["key"],
-        aws_secret_access_key=order["secret"], config=Config(s3={"addressing_style": "path"}),
-    )  # fmt: skip
-
-    def tell(text: str) -> None:
-        print(text, flush=True)
-        if text.startswith("roll back") or (text.startswith(order["at"]) and not order["fail"]):
-            os.kill(os.getpid(), signal.SIGKILL)
-        if text.startswith(order["at"]):
-            raise OSError("it failed")
-
-    place = Place(store=StoreRef(url=f"s3://{order['bucket']}/kept", conn_id="store"), target=order["target"])
-    recoverer = make_recoverer(
-        {"db": order["db"], "admin": order["admin"]}.__getitem__, lambda _: S3Store(client, order["bucket"], "kept"),
-        Path(order["scratch"]),
-    )  # fmt: skip
-    recoverer.restore(
-        DatabaseOrder(
-            place=place, backup=order["backup"], run_id="killed", programs=order["programs"], patience=20,
-            server=Database(conn_id="admin", database="postgres"), application=Database(conn_id="db"),
-        ),
-        tell,
-    )  # fmt: skip
+def main(order: dict[str, str]) -> int:
+    """Make the test, print each phase; print the error's class and text when it fails."""
+    if "fsize" in order:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (int(order["fsize"]), resource.RLIM_INFINITY))
+    restorer = Restorer(lambda _: FolderStore(Path(order["store"])), Path(order["scratch"]))
+    place = Place(store=StoreRef(url=f"file://{order['store']}"), target=order["target"])
+    print("ready", flush=True)
+    try:
+        tested = restorer.test(
+            place, order["id"], Options(programs=order["programs"]), lambda line: print(line, flush=True)
+        )
+    except UpkeepError as error:
+        print(json.dumps({"error": type(error).__name__, "message": str(error)}), flush=True)
+        return 1
+    print(json.dumps({"ok": tested.ok, "failures": tested.failures}), flush=True)
+    return 0
 
 
 if __name__ == "__main__":
-    main(json.loads(sys.argv[1]))
+    sys.exit(main(json.loads(sys.argv[1])))

@@ -35,8 +35,8 @@ _SHOWN = 20
 # Signs that the server or the disk failed and not the backup.
 _PASSING = (
     "server closed the connection", "terminating connection", "in recovery mode", "is starting up", "shutting down",
-    "No space left on device", "Disk quota exceeded", "out of memory", "could not resize shared memory",
-    "connection to server on socket",
+    "No space left on device", "Disk quota exceeded", "File too large", "out of memory",
+    "could not resize shared memory", "connection to server on socket",
 )  # fmt: skip
 
 
