@@ -1,4 +1,4 @@
-"""The FastAPI app below `/upkeep`: the list of runs, one report, its maintenance log.
+"""The FastAPI app below `/upkeep`: the list of runs, one report, its maintenance log; backups and their proof.
 
 Airflow does not authenticate the apps of plugins. Every route here demands a user who may see plugins and who may read
 the runs of the DAG in question. The handlers are plain functions: FastAPI runs them in threads, so a ledger that is
@@ -7,6 +7,7 @@ slow to answer holds up nobody else.
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
@@ -18,8 +19,18 @@ from fastapi.responses import HTMLResponse, PlainTextResponse, RedirectResponse,
 
 from upkeep.ledger.events import RunKey
 from upkeep.report import human
+from upkeep.web import backups as backup_pages
 from upkeep.web import pages
-from upkeep.web.ledger import LedgerAway, Page, RunLine, recent_runs, report_of
+from upkeep.web.ledger import (
+    LedgerAway,
+    Page,
+    RunLine,
+    SeriesLine,
+    backup_series,
+    backups_of,
+    recent_runs,
+    report_of,
+)
 
 SECURITY_HEADERS = {
     # Reports hold no script and load nothing. The header sees to it that this stays so, whatever a report contains.
@@ -34,6 +45,9 @@ SECURITY_HEADERS = {
 }
 DagId = Annotated[str, Query(min_length=1, max_length=250)]
 RunId = Annotated[str, Query(min_length=1, max_length=250)]
+Target = Annotated[str, Query(min_length=1, max_length=130)]
+Kind = Annotated[str, Query(min_length=1, max_length=40)]
+BackupId = Annotated[str, Query(min_length=1, max_length=40)]
 MAY_READ_RUNS = Depends(requires_access_dag("GET", DagAccessEntity.RUN))
 
 
@@ -43,6 +57,10 @@ class NoReport(Exception):
     def __init__(self, dag_id: str, run_id: str) -> None:
         super().__init__(dag_id, run_id)
         self.dag_id, self.run_id = dag_id, run_id
+
+
+class NoBackup(Exception):
+    """There is no such backup, or none that this user may know of."""
 
 
 def make_app() -> FastAPI:
@@ -57,10 +75,13 @@ def make_app() -> FastAPI:
     app.middleware("http")(_secured)
     app.exception_handler(LedgerAway)(_away)
     app.exception_handler(NoReport)(_no_report)
+    app.exception_handler(NoBackup)(_no_backup)
     app.get("/", response_class=HTMLResponse)(runs)
     app.get("/latest")(latest)
     app.get("/report", response_class=HTMLResponse, dependencies=[MAY_READ_RUNS])(report)
     app.get("/log", response_class=PlainTextResponse, dependencies=[MAY_READ_RUNS])(log)
+    app.get("/backups", response_class=HTMLResponse)(backups)
+    app.get("/backup", response_class=HTMLResponse)(backup)
     return app
 
 
@@ -89,6 +110,36 @@ def log(dag_id: DagId, run_id: RunId) -> PlainTextResponse:
     name = "".join(c if c.isascii() and (c.isalnum() or c in "-_.") else "_" for c in f"{dag_id}-{run_id}")
     headers = {"Content-Disposition": f'attachment; filename="{name}.md"'}
     return PlainTextResponse(kept.markdown, media_type="text/markdown; charset=utf-8", headers=headers)
+
+
+def backups(user: GetUserDep, target: Target | None = None) -> HTMLResponse:
+    """List all series of backups, or the backups of one target with what proves each."""
+    if target is None:
+        return HTMLResponse(backup_pages.series(_visible(user), datetime.now(UTC)))
+    _must_be_visible(user, target)
+    return HTMLResponse(backup_pages.target(target, backups_of(target), datetime.now(UTC)))
+
+
+def backup(user: GetUserDep, target: Target, kind: Kind, id: BackupId) -> HTMLResponse:
+    """Show everything that is on record about one backup."""
+    _must_be_visible(user, target)
+    found = next((b for b in backups_of(target, id) if b.kind == kind), None) if "\x00" not in id else None
+    if found is None:
+        raise NoBackup
+    return HTMLResponse(backup_pages.backup(found, datetime.now(UTC)))
+
+
+def _visible(user: Any, target: str | None = None) -> list[SeriesLine]:
+    """Return the series that a user may know of: those that a DAG sees to whose runs they may read."""
+    known = backup_series(target)
+    wanted = {dag for line in known for dag in line.dags}
+    allowed = get_auth_manager().filter_authorized_dag_ids(dag_ids=wanted, user=user) if wanted else set()
+    return [line for line in known if allowed & set(line.dags)]
+
+
+def _must_be_visible(user: Any, target: str) -> None:
+    if "\x00" in target or not _visible(user, target):
+        raise NoBackup
 
 
 def _kept(dag_id: str, run_id: str) -> Page:
@@ -125,3 +176,9 @@ def _no_report(request: Request, error: Exception) -> HTMLResponse:
     text = f"There is no report of the run {human.one_line(run)}."
     hint = "It is written by the task `report`, when all routines have ended. Only maintenance DAGs have one."
     return HTMLResponse(pages.problem("No report of this run", text, hint), 404)
+
+
+def _no_backup(request: Request, error: Exception) -> HTMLResponse:
+    text = "There is no such backup on record."
+    hint = "Choose one from the list. A backup that was removed stays on record; one of another ledger is not there."
+    return HTMLResponse(pages.problem("No such backup", text, hint), 404)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
 from upkeep.core.model import Model
 from upkeep.ledger.events import RunKey
 from upkeep.operators import wiring
+from upkeep.report.shelf import Proven
 
 RUNS_SHOWN = 500
+BACKUPS_SHOWN = 1000
+TESTS_SHOWN = 50
 
 
 class LedgerAway(Exception):
@@ -37,16 +41,25 @@ class Page(Model):
     at: datetime
 
 
+class SeriesLine(Model):
+    """One series of backups; `dags` are those that see to it. Moments are None where it never happened."""
+
+    target: str
+    kind: str
+    kept: int
+    size_bytes: int
+    newest_at: datetime
+    proved_at: datetime | None
+    tested_at: datetime | None
+    dags: tuple[str, ...]
+
+
 def recent_runs() -> list[RunLine]:
     """Return the newest runs, newest first.
 
     :raises LedgerAway: the ledger cannot be asked.
     """
-    with wiring.open_ledger() as ledger:
-        rows = ledger.ask("recent_runs", limit=RUNS_SHOWN)
-        if rows is None:
-            raise LedgerAway(ledger.away_reason)
-    return [RunLine(**row) for row in rows]
+    return [RunLine(**row) for row in _ask("recent_runs", limit=RUNS_SHOWN)]
 
 
 def report_of(run: RunKey) -> Page | None:
@@ -54,8 +67,31 @@ def report_of(run: RunKey) -> Page | None:
 
     :raises LedgerAway: the ledger cannot be asked.
     """
+    rows = _ask("report_of_run", **run.model_dump())
+    return Page(**rows[0]) if rows else None
+
+
+def backup_series(target: str | None = None) -> list[SeriesLine]:
+    """Return every series of backups, or those of one target.
+
+    :raises LedgerAway: the ledger cannot be asked.
+    """
+    return [SeriesLine(**row) for row in _ask("backup_series", target=target)]
+
+
+def backups_of(target: str, backup_id: str | None = None) -> list[Proven]:
+    """Return the backups of a target with what proves each, removed ones included, or one of them with all its tests.
+
+    :raises LedgerAway: the ledger cannot be asked.
+    """
+    tests = TESTS_SHOWN if backup_id else 1
+    asked = {"targets": [target], "removed": True, "id": backup_id, "tests": tests, "most": BACKUPS_SHOWN}
+    return [Proven(**row) for row in _ask("backup_proofs", **asked)]
+
+
+def _ask(statement: str, **values: Any) -> list[dict[str, Any]]:
     with wiring.open_ledger() as ledger:
-        rows = ledger.ask("report_of_run", **run.model_dump())
+        rows = ledger.ask(statement, **values)
         if rows is None:
             raise LedgerAway(ledger.away_reason)
-    return Page(**rows[0]) if rows else None
+    return rows
