@@ -39,7 +39,8 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         made.database(
             "shop",
             "create table big (id int primary key, v text)",
-            f"insert into big select i, repeat('x', 100) || 'content of row ' || i from generate_series(1, {ROWS}) as i",
+            "insert into big select i, repeat('x', 100) || 'content of row ' || i"
+            f" from generate_series(1, {ROWS}) as i",
             "vacuum analyze",
         )
         yield made
