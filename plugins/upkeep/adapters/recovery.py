@@ -9,7 +9,8 @@ from upkeep.adapters import archive as archives
 from upkeep.adapters import object_store, recovery_look
 from upkeep.adapters.object_store import Store
 from upkeep.adapters.recovery_look import Means
-from upkeep.core.recovery import DatabaseOrder, Preflight, Restored, Tell, TreeOrder
+from upkeep.core.backup import Leftover
+from upkeep.core.recovery import Asking, DatabaseOrder, Preflight, Rebuild, Rebuilt, Restored, Tell, TreeOrder
 from upkeep.core.system import StoreRef
 
 
@@ -50,6 +51,38 @@ class Recovery:
         from upkeep.adapters.recovery_tree import TreeRestore
 
         return TreeRestore(means, tree_backup.make_trees(self._store, self._scratch), order, tell).run()
+
+    def rebuild(self, order: Rebuild, tell: Tell, ask: Asking) -> Rebuilt:
+        """Bring a whole system back in a scratch place, ask its services, and remove everything again.
+
+        The sources are asked only when everything is removed: what they say can have no part in what came back.
+        """
+        from upkeep.adapters import recovery_lost
+        from upkeep.adapters.recovery_system import SystemRebuild
+
+        work = SystemRebuild(self._archive, self._store, self._scratch, order, tell)
+        done = work.run(ask)
+        parts = []
+        for part, back in zip(order.parts, done.parts, strict=True):
+            manifest = work.manifests.get(part.name)
+            words, count = recovery_lost.lost(self._conninfo, part, manifest) if manifest else ("everything", None)
+            parts.append(back.model_copy(update={"lost": words, "changed": count}))
+        return done.model_copy(update={"parts": tuple(parts)})
+
+    def leftovers(self, target: str) -> tuple[Leftover, ...]:
+        """List the scratch places of rebuilds whose worker is gone."""
+        from upkeep.adapters import scratch_place
+
+        return tuple(scratch_place.abandoned(self._scratch, target))
+
+    def sweep(self, target: str) -> tuple[Leftover, ...]:
+        """End and remove them, and return them."""
+        from upkeep.adapters import scratch_place
+
+        found = self.leftovers(target)
+        for left in found:
+            scratch_place.remove(self._scratch, left)
+        return found
 
     def _means(self, order: DatabaseOrder | TreeOrder) -> Means:
         return Means(self._archive, self._store(order.place.store), self._conninfo, self._scratch)

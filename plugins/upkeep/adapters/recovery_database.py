@@ -13,6 +13,7 @@ from typing import Any
 from upkeep.adapters import (
     backup_fetch,
     backup_staging,
+    encrypted_store,
     pg_restore,
     pg_tools,
     process,
@@ -84,7 +85,8 @@ class DatabaseRestore:
         archive = folder / "archive"
         archive.mkdir()
         with self._line.step("fetch") as note:
-            count = backup_fetch.fetch(self._store, f"{self._order.place.series}/{manifest.id}", manifest, archive)
+            store = encrypted_store.reading(self._store, manifest)
+            count = backup_fetch.fetch(store, f"{self._order.place.series}/{manifest.id}", manifest, archive)
             note.detail = f"{count} bytes, every file as the manifest says"
         try:
             with self._alone(like):
@@ -137,7 +139,10 @@ class DatabaseRestore:
             with self._line.step("verify as the application") as note:
                 note.detail = self._verify(swap, manifest)
         except BaseException:
-            with suppress(UpkeepError), self._line.step("roll back"):  # what cannot be undone now, the next restore does
+            with (
+                suppress(UpkeepError),
+                self._line.step("roll back"),
+            ):  # what cannot be undone now, the next restore does
                 self._go_back(swap, mark)
             raise
         swap.finish(like)

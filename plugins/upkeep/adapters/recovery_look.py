@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from upkeep.adapters import backup_fetch, pg_restore, pg_tools, volume
+from upkeep.adapters import backup_fetch, encrypted_store, pg_restore, pg_tools, volume
 from upkeep.adapters.archive import Archive
 from upkeep.adapters.backup_snapshot import conninfo_of
 from upkeep.adapters.object_store import Store
@@ -82,7 +82,7 @@ def pick(archive: Archive, store: Store, place: Place, backup: str, notes: Obsta
             )
         smallest = min(manifest.files, key=lambda f: f.size)
         # Also the proof that the key to it is here.
-        with store.read(f"{place.series}/{wanted.id}/{smallest.name}") as blocks:
+        with encrypted_store.reading(store, manifest).read(f"{place.series}/{wanted.id}/{smallest.name}") as blocks:
             next(iter(blocks), b"")
         return manifest
     return None
@@ -222,7 +222,12 @@ def _judge_programs(means: Means, session: Session, order: DatabaseOrder, manife
     with notes.noting("programs"), tempfile.TemporaryDirectory(prefix="preflight-", dir=means.scratch) as folder:
         programs = find_programs(session.version, manifest, order.programs)
         contents = manifest.model_copy(update={"files": tuple(f for f in manifest.files if f.name == core.TOC)})
-        backup_fetch.fetch(means.store, f"{order.place.series}/{manifest.id}", contents, Path(folder))
+        backup_fetch.fetch(
+            encrypted_store.reading(means.store, manifest),
+            f"{order.place.series}/{manifest.id}",
+            contents,
+            Path(folder),
+        )
         named = sorted(pg_restore.named_roles(programs, Path(folder)))
         missing = ", ".join(r["role"] for r in session.rows("recovery/missing_roles", roles=named))
         if missing:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Literal, Protocol
 
 from pydantic import Field
 
-from upkeep.core.backup import Database, Place
+from upkeep.core.backup import Database, Leftover, Place
 from upkeep.core.model import Model, Severity
-from upkeep.core.system import Endpoint, Smoke, Volume
+from upkeep.core.system import Smoke, Volume
 
 LATEST = "latest"
 
@@ -152,43 +152,44 @@ class Restored(Model):
 
 
 class Part(Model):
-    """One part of a system that is brought back in a place of its own, from its backup alone."""
+    """One part of a system that is brought back in a place of its own, from its backup alone.
 
-    target: str
-    kind: str
+    `source`, `paths` are where it lives; they are asked only afterwards, for what has changed since.
+    """
+
+    name: str
     place: Place
-    order: int
     smoke: dict[str, Smoke] = {}
-    source: Database | None = Field(None, description="asked only afterwards, for what has changed since")
-    source_paths: tuple[str, ...] = ()
+    source: Database | None = None
+    paths: tuple[str, ...] = ()
 
 
 class Rebuild(Model):
     """What a whole system is brought back from, and how it shows that it works."""
 
-    system: str
     target: str
     run_id: str
     parts: tuple[Part, ...]
     services: tuple[str, ...] = ()
-    endpoints: dict[str, Endpoint] = {}
-    timeout: float = 30
-    jobs: int = 2
+    start_seconds: float = Field(60, gt=0)
+    jobs: int = Field(2, ge=1)
     programs: str = ""
 
 
 class PartBack(Model):
     """What became of one part. `lost` says in words what the source has that this backup has not."""
 
-    target: str
+    name: str
+    kind: str
     backup: str = ""
-    finished: datetime | None = None
-    age_seconds: float | None = None
+    taken: datetime | None = None
     proof: str = ""
     trouble: str = ""
     hint: str = ""
+    unknown: bool = Field(False, description="the worker lacks something; nothing is known of the backup")
     lost: str = ""
     changed: int | None = None
+    seconds: float = 0
 
 
 class Answered(Model):
@@ -201,17 +202,19 @@ class Answered(Model):
 
 
 class Rebuilt(Model):
-    """What became of a whole system."""
+    """What became of a whole system. `seconds` is until its services answered, without looking at the sources."""
 
     parts: tuple[PartBack, ...]
-    answers: tuple[Answered, ...]
+    answers: tuple[Answered, ...] = ()
+    services: Literal["none", "answered", "not started"] = "none"
+    trouble: str = ""
     steps: tuple[Step, ...]
     seconds: float
-    service_trouble: str = ""
-    swept: tuple[str, ...] = ()
 
 
 Tell = Callable[[str], None]
+Asking = Callable[[str], tuple[Answered, ...]]
+"""Asks the services at an address and returns what each endpoint said."""
 
 
 class Recoverer(Protocol):
@@ -225,7 +228,14 @@ class Recoverer(Protocol):
         """Restore beside, compare with the manifest, swap by rename; on any failure leave what was there before."""
         ...
 
+    def rebuild(self, order: Rebuild, tell: Tell, ask: Asking) -> Rebuilt:
+        """Bring a whole system back in a scratch place, ask its services, and remove everything again."""
+        ...
 
-def facts(value: Any) -> dict[str, Any]:
-    """Return a model's values for a record, without those that are empty."""
-    return {k: v for k, v in value.model_dump(mode="json").items() if v not in (None, "", [], {}, ())}
+    def leftovers(self, target: str) -> tuple[Leftover, ...]:
+        """List the scratch places of rebuilds whose worker is gone."""
+        ...
+
+    def sweep(self, target: str) -> tuple[Leftover, ...]:
+        """End and remove them, and return them."""
+        ...

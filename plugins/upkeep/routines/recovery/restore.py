@@ -39,6 +39,7 @@ from upkeep.core.routine import RoutineSettings
 from upkeep.core.system import FileSetTarget, ModelTarget, PostgresTarget
 from upkeep.routines.backup import _common
 from upkeep.routines.backup._common import duration, size
+from upkeep.routines.backup.files import file_set
 
 TITLE = "Emergency restore"
 TARGETS = ("postgres", "files", "model")
@@ -197,15 +198,7 @@ def _order(job: Job[Any, Settings], backup: str) -> DatabaseOrder | TreeOrder:
             drain=wanted.drain,
             **common,
         )
-    if isinstance(target, ModelTarget):
-        return TreeOrder(place=_common.place(job, "files"), paths=(target.path,), **common)
-    return TreeOrder(
-        place=_common.place(job, "files"),
-        paths=target.paths,
-        exclude=target.exclude,
-        secret=target.secret,
-        **common,
-    )
+    return TreeOrder(place=_common.place(job, "files"), **file_set(target).model_dump(), **common)
 
 
 def _conn_id(job: Job[PostgresTarget, Settings]) -> str:
