@@ -16,6 +16,7 @@ from upkeep.core.errors import DamagedError
 from upkeep.core.physical import SERVER_MANIFEST
 
 _SAID = re.compile(r"^(?:pg_verifybackup|pg_waldump): (?:error|fatal|warning): (.*)$")
+_SEGMENT = 16 << 20  # unless initdb was told otherwise
 _NAMED = re.compile(r'"(?:\./)?([^"]+)"')
 
 
@@ -86,6 +87,8 @@ def verify(manifest: PhysicalManifest, unpacked: Path, programs: str) -> Iterato
     :raises ConfigurationError: the program of the right major is not there.
     """
     tools = physical_pg.find(manifest.source.version_num, programs, "pg_verifybackup", "pg_waldump", exact=True)
+    for name in missing_wal(manifest, unpacked / "pg_wal"):
+        yield f"pg_wal/{name}", "this WAL segment, which the backup needs, is missing"
     done, _ = run([tools.path("pg_verifybackup"), "--quiet", unpacked])
     said = [match[1] for line in done.errors if (match := _SAID.match(line))]
     for text in said:
@@ -93,3 +96,22 @@ def verify(manifest: PhysicalManifest, unpacked: Path, programs: str) -> Iterato
         yield (found[1] if found else SERVER_MANIFEST), f"pg_verifybackup: {text}"
     if done.code and not said:
         yield SERVER_MANIFEST, f"pg_verifybackup ended with code {done.code}: {' | '.join(done.errors[-3:])}"
+
+
+def missing_wal(manifest: PhysicalManifest, folder: Path) -> list[str]:
+    """Return the WAL segments from the backup's begin to its end that are not there.
+
+    Names are as in src/include/access/xlog_internal.h: timeline, and the number of the segment in two parts.
+    """
+    there = {path.name: path.stat().st_size for path in folder.glob("?" * 24)}
+    size = max(there.values(), default=_SEGMENT) or _SEGMENT
+    first, last = (_position(lsn) // size for lsn in (manifest.start_lsn, manifest.end_lsn))
+    names = (
+        f"{manifest.timeline:08X}{n // (2**32 // size):08X}{n % (2**32 // size):08X}" for n in range(first, last + 1)
+    )
+    return [name for name in names if name not in there]
+
+
+def _position(lsn: str) -> int:
+    high, _, low = lsn.partition("/")
+    return (int(high, 16) << 32) + int(low, 16)

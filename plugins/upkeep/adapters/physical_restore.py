@@ -123,7 +123,14 @@ def unpack(store: Store, prefix: str, manifest: PhysicalManifest, into: Path, sa
                 )
             )  # fmt: skip
 
-    extract(fetched, codec_of(manifest), into, f"{store.location}/{prefix}")
+    try:
+        extract(fetched, codec_of(manifest), into, f"{store.location}/{prefix}")
+    except DamagedError:
+        # Decompressing and unpacking stumble before a piece is read to its end: which one is it?
+        for entry in entries:
+            for _ in _blocks(store, prefix, entry):
+                pass
+        raise
 
 
 def pieces(manifest: PhysicalManifest) -> list[FileEntry]:
