@@ -27,6 +27,7 @@ def environment(lab: Lab) -> dict[str, str]:
     metadata = platform.dsn("airflow", PLATFORM["airflow"]).replace("postgresql://", "postgresql+psycopg2://")
     places = {
         "UPKEEP_LAB_HOME": str(lab.home),
+        "UPKEEP_LAB_CODE": str(Path(__file__).resolve().parent.parent),
         "UPKEEP_SYSTEMS_DIR": str(lab.system_files),
         "UPKEEP_SPOOL_DIR": str(lab.spool),
         "UPKEEP_REDIS_BIN": str(Path(lab.caches["claims"].command()[0]).parent),
@@ -45,6 +46,8 @@ def connections(lab: Lab) -> dict[str, dict[str, Any]]:
     for one in SYSTEMS:
         found[f"{one.name}_db"] = _postgres(lab.clusters[one.cluster], one.database, one.keeper)
         found[f"{one.name}_maintenance"] = _postgres(lab.clusters[one.cluster], one.database, one.carer)
+        # Whoever restores makes and renames databases, and owners of what is in them must be as they were.
+        found[f"{one.name}_restore"] = _postgres(lab.clusters[one.cluster], one.database, "postgres")
         if one.copied:
             found[f"{one.name}_physical"] = _postgres(lab.clusters[one.cluster], one.database, one.copier)
         found[f"{one.name}_web"] = _http(lab.web.ports[one.name])

@@ -87,18 +87,9 @@ def observe(job: Job[RecoveryTarget, Settings]) -> Seen:
 
 
 def judge(job: Job[RecoveryTarget, Settings], seen: Seen) -> Judgement:
-    """Measure what is known before; a system whose services are never started is a test with a gap."""
+    """Measure what is known before."""
     counted = Measurement(name="recovery.parts", value=len(seen.order.parts), unit="parts")
-    if job.target.services:
-        return Judgement(measurements=(counted,))
-    silent = Finding(
-        check="services",
-        subject=job.target.id,
-        severity=Severity.INFO,
-        message="the parts are brought back; whether the system works on them is not tried",
-        hint="add `services` (a command) and `check` (an http target) to the recovery target",
-    )
-    return Judgement(measurements=(counted,), findings=(silent,))
+    return Judgement(measurements=(counted,))
 
 
 def plan(job: Job[RecoveryTarget, Settings], seen: Seen) -> Plan:
@@ -274,7 +265,9 @@ def _age(job: Job[RecoveryTarget, Settings], part: PartBack) -> timedelta | None
 def _told(job: Job[RecoveryTarget, Settings], done: Rebuilt) -> str:
     back = sum(not part.trouble for part in done.parts)
     well = sum(answer.well for answer in done.answers)
-    served = f", {well} of {len(done.answers)} endpoints well" if done.services != "none" else ""
+    served = f", {well} of {len(done.answers)} endpoints well"
+    if done.services == "none":
+        served = ", and whether the system works on them was not tried (no `services`)"
     lost = "; ".join(_lost(job, part) for part in done.parts)
     return (
         f"{back} of {len(done.parts)} parts back in {duration(done.seconds)}{served}. What would have been lost: {lost}"
