@@ -42,6 +42,12 @@ class Shelf:
         found = [e for e in self.rows if (e.target, e.kind) == (target, kind)]
         return tuple(sorted(found, key=lambda e: e.id, reverse=True)) if self.reachable else ()
 
+    def learn(self, entries: Any) -> int:
+        """Take entries."""
+        fresh = list(entries)
+        self.rows.extend(fresh)
+        return len(fresh)
+
 
 @dataclass
 class CopiesWorld:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.integration.backup_world import BUCKET, RUN, World, world
+from tests.integration.copies_world import CopiesWorld, Shelf, with_cache
 from upkeep.adapters import archive, backup_marker, object_store
 from upkeep.core import backup as core
 from upkeep.core.cadence import Window
@@ -21,6 +22,8 @@ from upkeep.core.job import Job
 from upkeep.core.model import OutcomeStatus
 from upkeep.core.routine import Routine
 from upkeep.core.system import PostgresTarget, StoreRef
+
+lab_catalogue = Shelf()
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +36,7 @@ def lab() -> Iterator[World]:
 def shop(lab: World) -> World:
     lab.database("shop", "create table t as select generate_series(1, 1000) as n")
     lab.store.delete(lab.objects())
+    lab_catalogue.rows.clear()
     return lab
 
 
@@ -50,7 +54,7 @@ def job(lab: World, name: str, store: StoreRef | None = None, **settings: Any) -
     now = datetime.now(UTC)
     tools = SimpleNamespace(
         archive=archive.make_archiver(lambda _: lab.dsn, object_store.opener(lambda _: aws(lab)), lab.scratch),
-        history=SimpleNamespace(series=lambda *_, **__: []), now=lambda: datetime.now(UTC),
+        history=SimpleNamespace(series=lambda *_, **__: []), catalogue=lab_catalogue, now=lambda: datetime.now(UTC),
         log=logging.getLogger("test"), scratch=lab.scratch,
     )  # fmt: skip
     target = PostgresTarget(conn_id="db", id=lab.target, store=store or lab.place.store)
@@ -88,7 +92,7 @@ def test_backup_and_verification_end_to_end(shop: World, kind: str, tmp_path: An
     assert findings == []
     assert outcomes[0].evidence["verification"] | {"seconds": 0} == {
         "id": made["id"], "ok": True, "files": made["files"], "bytes": made["size_bytes"], "rows": 1000, "tables": 1,
-        "decoded": True, "seconds": 0, "errors": [],
+        "decoded": True, "seconds": 0, "errors": [], "kind": "dump", "store": (store or shop.place.store).url,
     }  # fmt: skip
     assert "backup.age" in {m.name for m in judged.measurements}
 
@@ -183,3 +187,81 @@ def test_large_files_go_in_parts(shop: World, tmp_path: Any) -> None:
         assert b"".join(blocks) == path.read_bytes()
     assert written.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
     assert not list(shop.store.uploads(""))
+
+
+def test_standing_content_is_noticed_beside_a_canary(shop: World) -> None:
+    """The canary's row is new each time; what the backups hold besides is compared, and has stood still."""
+    for number in range(3):
+        with shop.connect() as connection:
+            connection.execute("create table if not exists upkeep_canary (counter int)")
+            connection.execute(f"insert into upkeep_canary values ({number})".encode())
+            connection.execute("update t set n = n")
+            connection.execute("select pg_stat_force_next_flush()")
+        run(shop, "backup.postgres")
+    _, _, findings = run(shop, "backup.verify", constant_writes=1)
+    assert [f.check for f in findings] == ["constant"]
+
+
+def test_a_manifest_that_the_store_lost_or_changed_is_noticed(shop: World) -> None:
+    """A flipped byte in the manifest of an older backup is told by the next verification, whichever it reads."""
+    for _ in range(2):
+        run(shop, "backup.postgres")
+    oldest = min(key for key in shop.objects() if key.endswith("manifest.json"))
+    with shop.store.read(oldest) as blocks:
+        data = bytearray(b"".join(blocks))
+    data[100] ^= 1
+    shop.store.write_bytes(oldest, bytes(data))
+    _, _, findings = run(shop, "backup.verify")
+    assert [(f.check, f.subject) for f in findings] == [("manifest", shop.target)]
+
+
+def test_parts_of_an_upload_that_nobody_completed_are_told(shop: World) -> None:
+    """They cost money and no listing of objects shows them: a note says how old they are."""
+    run(shop, "backup.postgres")
+    key = f"kept/{shop.target}/20200101T000000Z-0123abcd/1.dat"
+    begun = shop.s3.client().create_multipart_upload(Bucket=BUCKET, Key=key)
+    shop.s3.client().upload_part(Bucket=BUCKET, Key=key, UploadId=begun["UploadId"], PartNumber=1, Body=b"x" * 100)
+    try:
+        routine, one = job(shop, "backup.verify")
+        soon = one.settings.model_copy(update={"sweep_after_hours": -0.01})
+        one = Job(**{**vars(one), "settings": soon})
+        found = [f for f in routine.judge(one, routine.observe(one)).findings if f.check == "leftover"]
+        assert len(found) == 1
+        assert "upload of 20200101T000000Z-0123abcd" in found[0].message
+    finally:
+        shop.s3.client().abort_multipart_upload(Bucket=BUCKET, Key=key, UploadId=begun["UploadId"])
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "redis"])
+def test_copies_are_verified_like_dumps(kind: str, tmp_path: Any) -> None:
+    """A backup of SQLite or Redis is read, decoded and counted; a flipped byte is critical; none at all is missing."""
+    with with_cache(tmp_path) as made:
+        assert made.cache is not None
+        made.cache.client().set("a", "b")
+        made.sqlite("create table t(x)", "insert into t values (1)")
+        world_: CopiesWorld = made
+        _, findings = world_.run("backup.verify", kind)
+        assert [f.check for f in findings] == ["missing"]
+        world_.run(f"backup.{kind}", kind)
+        outcomes, findings = world_.run("backup.verify", kind)
+        assert findings == []
+        seen = outcomes[0].evidence["verification"]
+        assert (seen["kind"], seen["ok"], seen["decoded"], seen["rows"]) == (kind, True, True, 1)
+
+        def flip(data: bytearray) -> None:
+            data[len(data) // 2] ^= 1
+
+        world_.alter(kind, "d*.gz", flip)
+        outcomes, findings = world_.run("backup.verify", kind)
+        assert "integrity" in {f.check for f in findings}
+        assert outcomes[0].status is OutcomeStatus.FAILED
+
+
+def test_what_could_not_be_decoded_is_unknown(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a server program a Redis backup is read and not loaded: never silently fine."""
+    with with_cache(tmp_path) as made:
+        made.run("backup.redis", "redis")
+        monkeypatch.setenv("PATH", "/nowhere")
+        monkeypatch.delenv("UPKEEP_REDIS_BIN", raising=False)
+        _, findings = made.run("backup.verify", "redis", programs="")
+        assert [(f.check, str(f.severity)) for f in findings] == [("not_decoded", "unknown")]

@@ -31,7 +31,7 @@ class CopyMaker:
 
     def copy_sqlite(self, path: str, place: Place, options: CopyOptions, run_id: str, say: Say) -> Kept[CopyManifest]:
         """Copy a SQLite database that is in use into the store, with the proof of what it holds."""
-        making = Making(self._store(place.store).for_tier(options.tier), place, run_id)
+        making = Making(self._store(place.store), place, run_id, options.tier)
         return copy_sqlite.copy(path, making, options, self._scratch, say)
 
     def copy_redis(
@@ -39,7 +39,7 @@ class CopyMaker:
     ) -> Kept[CopyManifest] | Refused:
         """Have a Redis server send its data as to a replica, and store them."""
         given = redis_line.options(self._connection(conn_id))
-        making = Making(self._store(place.store).for_tier(options.tier), place, run_id)
+        making = Making(self._store(place.store), place, run_id, options.tier)
         return copy_redis.copy(given, making, options, self._scratch, say)
 
     def fetch(self, place: Place, backup_id: str, folder: str) -> Fetched:

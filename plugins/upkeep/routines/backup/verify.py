@@ -1,15 +1,16 @@
 """Read stored backups again: every byte, every row, and whether they are what backups of this database should be.
 
-**What it does.** It chooses backups (the latest; or older ones in turn, so that in time each gets its turn; or all),
-reads every file from the store and compares it with the manifest, then decodes the archive as a restore would and
-counts the rows that come out of it. It does not go by exit codes: `pg_restore` reads some damaged archives without
-complaint. It also looks at the newest backup's age and size, and whether the content has stood still while the
-database was being written to.
+**What it does.** Of every series of backups of the target it chooses some: the latest; or those that nobody has read
+for longest, so that every stored byte is read within `coverage_weeks`, at most `max_bytes` in a run; or all. It reads
+every file from the store and compares it with the manifest, then decodes it as a restore would: dumps to rows, SQLite
+databases to rows and indexes, Redis data to keys, in a server of its own. It does not go by exit codes: `pg_restore`
+reads some damaged archives without complaint. It also looks at the newest backup's age and size, and whether the
+content has stood still while the database was being written to.
 
 **When it is red.**
 
-- `missing`: there is no backup at all. Run `backup.postgres` now; find out why it has not run.
-- `age`: the newest backup is too old. Look at the runs of `backup.postgres`.
+- `missing`: there is no backup at all. Run the backup now; find out why it has not run.
+- `age`: the newest backup is older than one of its tier may be. Look at the runs of the backup.
 - `integrity`, `decode`: the backup cannot be relied on. Make a new one now, keep the damaged one for the search, verify
   the others (`which: all`), look at the store's hardware.
 - `key` (unknown): the backup is encrypted, and its key is not in the store's `key_conn_id`. Put the key back; until
@@ -17,20 +18,26 @@ database was being written to.
 - `manifest`: the record of a backup is missing or altered. Somebody or something writes to the store.
 - `size`: much smaller or larger than usual. Were tables emptied, or is it another database?
 - `constant`: the same content again and again although rows were written. Is it the right server? Does a standby hang?
+- `coverage`: bytes have not been read for too long, or (unknown) the ledger cannot tell. Raise `max_bytes`, or see why
+  the weekly run did not come; damage that nobody reads is found when it is too late.
+- `damaged`: backups that were found damaged before are still there. Look into it, then remove them.
+- `not_decoded` (unknown): no program on the worker could load a Redis backup: its bytes are right, its keys unproved.
+- `leftover` (a note): what unfinished tries left in the store; the next backup sweeps it.
+
+Backups on record that are gone from the store are told by `backup.catalogue`.
 """
 
 from __future__ import annotations
 
-from datetime import datetime
-from itertools import pairwise
-from statistics import median
-from typing import Literal
+from datetime import timedelta
+from typing import Annotated, Any, Literal
 
+import pydantic
 from pydantic import Field
 
-from upkeep.core.backup import Check, Manifest, Place, Stored
-from upkeep.core.cadence import Covers, Window
-from upkeep.core.errors import DamagedError, NoKeyError
+from upkeep.core.backup import Check, Kind, Place, Tier
+from upkeep.core.cadence import Covers
+from upkeep.core.errors import NoKeyError
 from upkeep.core.job import Job
 from upkeep.core.model import (
     Action,
@@ -45,25 +52,40 @@ from upkeep.core.model import (
     Threshold,
 )
 from upkeep.core.routine import RoutineSettings
-from upkeep.core.system import PostgresTarget
 from upkeep.routines.backup import _common
 from upkeep.routines.backup._common import duration, size
+from upkeep.routines.backup._verify_choice import Candidate, candidates, choose
+from upkeep.routines.backup._verify_judge import judge_coverage, judge_series
+from upkeep.routines.backup._verify_seen import Series, look
 
 TITLE = "Backup verification"
-TARGETS = ("postgres",)
+TARGETS = ("postgres", "files", "sqlite", "redis", "model")
 COVERS = Covers.NOW
 ROLE = "dba"
-_ENOUGH = 3  # sizes needed before one of them can stand out
 _SHOWN = 3
+# What can be decoded without anything that the check itself does not say.
+_DECODED = ("dump", "sqlite", "redis")
 
 
 class Settings(RoutineSettings):
     """Which backups to read, and what is too old or of a strange size."""
 
-    which: Literal["latest", "older", "all"] = Field("latest", description="the newest; older ones in turn; every one")
-    count: int = Field(1, ge=1, le=100, description="backups read in a run when `which` is older")
+    which: Literal["latest", "older", "all"] = Field(
+        "latest", description="the newest of each series; those that nobody has read for longest; every one"
+    )
+    kinds: tuple[Kind, ...] = Field((), description="only these kinds (dump, physical ...), which must be there")
+    coverage_weeks: int = Field(8, ge=1, le=520, description="weeks within which every stored byte is read again")
+    max_bytes: pydantic.ByteSize = Field(
+        pydantic.ByteSize(50 * 10**9),
+        ge=1,
+        description="`which: older` reads no more in a run, but at least one backup",
+    )
     decode: bool = Field(True, description="decode all data (needs scratch space for one archive)")
-    max_age_hours: float = Field(26, gt=0, le=8760, description="hours after which the newest backup is too old")
+    max_age_hours: dict[Tier, Annotated[float, Field(gt=0, le=87_600)]] = Field(
+        default_factory=dict,
+        description="by tier, hours after which the newest backup is too old; default: daily 26, weekly 180,"
+        " monthly 768, quarterly 2256; a series counts by the most frequent tier in it",
+    )
     size_ratio_low: Threshold = Threshold(warning=0.5, critical=0.1, direction="below")
     size_ratio_high: Threshold = Threshold(warning=3.0)
     constant_backups: int = Field(3, ge=2, le=30, description="equal contents in a row that are suspicious")
@@ -73,114 +95,107 @@ class Settings(RoutineSettings):
         description="rows written between two equal backups that make them suspicious; rolled-back ones count",
     )
     history: int = Field(14, ge=3, le=365, description="earlier sizes that the newest is compared with")
-    programs: str = Field("", description="folder with pg_restore; default: UPKEEP_PG_BIN, PATH, usual places")
+    sweep_after_hours: float = Field(2, ge=0.25, le=168, description="hours of silence after which a writer is dead")
+    programs: str = Field(
+        "", description="folder with pg_restore or redis-server; default: UPKEEP_PG_BIN, UPKEEP_REDIS_BIN, PATH"
+    )
     progress_seconds: float = Field(15, ge=1, le=600, description="seconds between two lines of progress in the log")
 
 
-class Known(Model):
-    """What the manifest of a backup says; `damage` when it cannot be read."""
-
-    id: str
-    finished: datetime | None = None
-    content_sha256: str = ""
-    writes: int = 0
-    damage: str = ""
-
-
 class Seen(Model):
-    """The backups there are, newest first, and what the newest ones say of themselves."""
+    """Every series of the target, and what of it is to be read."""
 
-    place: Place
-    backups: tuple[Stored, ...]
-    known: tuple[Known, ...]
-    chosen: tuple[str, ...]
+    series: tuple[Series, ...]
+    found: tuple[Candidate, ...]
+    chosen: tuple[Candidate, ...]
 
 
-def observe(job: Job[PostgresTarget, Settings]) -> Seen:
+def observe(job: Job[Any, Settings]) -> Seen:
     """List the backups, read the newest manifests and choose what to read in full."""
-    archiver, place = _common.archiver(job), _common.place(job)
-    backups = tuple(s for s in archiver.stored(place) if s.complete)
-    newest = [b.id for b in backups[: job.settings.constant_backups]]
-    return Seen(
-        place=place,
-        backups=backups,
-        known=tuple(_known(job, place, backup_id) for backup_id in newest),
-        chosen=choose([b.id for b in backups], job.settings.which, job.settings.count, job.window),
-    )
+    series = look(job)
+    found = candidates(series)
+    return Seen(series=series, found=tuple(found), chosen=tuple(_chosen(job, series, found)))
 
 
-def choose(ids: list[str], which: str, count: int, window: Window) -> tuple[str, ...]:
-    """Choose from the ids (newest first): the same window chooses the same, the next one goes on where it ended."""
-    older = ids[1:][::-1]
-    if which == "latest" or (which == "older" and not older):
-        return tuple(ids[:1])
-    if which == "all":
-        return tuple(ids)
-    span = max((window.end - window.start).total_seconds(), 86_400)
-    begin = int(window.end.timestamp() // span) * count
-    return tuple(older[(begin + n) % len(older)] for n in range(min(count, len(older))))
+def judge(job: Job[Any, Settings], seen: Seen) -> Judgement:
+    """Judge age, size and change of the newest backups, and for how long the others have not been read."""
+    judged = Judgement()
+    for one in seen.series:
+        judged += judge_series(job, one, [c for c in seen.chosen if c.place == one.place])
+    return judged + judge_coverage(job, seen.series, seen.found, seen.chosen)
 
 
-def judge(job: Job[PostgresTarget, Settings], seen: Seen) -> Judgement:
-    """Judge age, size and change of the newest backup."""
-    if not seen.backups:
-        missing = Finding(
-            check="missing",
-            subject=job.target.id,
-            severity=Severity.CRITICAL,
-            message=f"there is no backup of {job.target.id} in {seen.place.store.url}",
-            observed="0 backups",
-            limit="at least 1",
-            hint="run backup.postgres for this target now, and find out why it has not run",
-        )
-        count = Measurement(name="backups.count", value=0, unit="backups")
-        return Judgement(measurements=(count,), findings=(missing,))
-    newest = seen.backups[0]
-    count = Measurement(name="backups.count", value=len(seen.backups), unit="backups")
-    weight = Measurement(name="backup.size", value=newest.size_bytes, unit="bytes")
-    judged = Judgement(measurements=(count, weight), findings=_damaged(seen) + _constant(job, seen))
-    return judged + _age(job, seen) + _size(job, seen)
-
-
-def plan(job: Job[PostgresTarget, Settings], seen: Seen) -> Plan:
+def plan(job: Job[Any, Settings], seen: Seen) -> Plan:
     """Read every chosen backup."""
-    sizes = {b.id: b.size_bytes for b in seen.backups}
     return Plan(
         actions=tuple(
-            Action(name="verify", subject=i, reason=f"read backup {i} again ({size(sizes[i])}), {job.settings.which}")
-            for i in seen.chosen
+            Action(
+                name="verify",
+                subject=c.id,
+                reason=f"read {c.place.kind} backup {c.id} of {c.place.store.url} again ({size(c.bytes)}),"
+                f" {job.settings.which}" + (f", last read {c.read:%Y-%m-%d}" if c.read else ""),
+                details={"place": c.place.model_dump(mode="json")},
+            )
+            for c in seen.chosen
         )
     )
 
 
-def act(job: Job[PostgresTarget, Settings], action: Action) -> Outcome:
-    """Read one backup from its store, every byte and every row."""
+def act(job: Job[Any, Settings], action: Action) -> Outcome:
+    """Read one backup from its store, every byte, and decode it."""
     report = _common.Reporter(job.tools.log.info, job.tools.now, job.settings.progress_seconds)
-    wanted = job.settings
+    wanted, place = job.settings, Place.model_validate(action.details["place"])
     try:
-        seen = _common.archiver(job).check(_common.place(job), action.subject, wanted.decode, wanted.programs, report)
+        seen = _common.archiver(job).check(place, action.subject, wanted.decode, wanted.programs, report)
     except NoKeyError as error:
         return _no_key(job, error)
     rate = f"{size(seen.bytes / max(seen.seconds, 0.001))}/s"
     rows = f"{seen.rows} rows of {seen.tables} tables decoded" if seen.decoded else "not decoded"
     verdict = "as it was written" if seen.ok else f"{len(seen.faults)} faults"
+    # The record is of the target's own store; what a further copy is like says nothing of that one.
+    kept = "verification" if place.store == _common.place(job, place.kind).store else "verification_of_copy"
     return Outcome(
         status=OutcomeStatus.DONE if seen.ok else OutcomeStatus.FAILED,
         detail=(
-            f"{seen.id}: {verdict}; {seen.files} files, {size(seen.bytes)} read in {duration(seen.seconds)}"
-            f" ({rate}), {rows}"
+            f"{seen.id} ({place.kind}): {verdict}; {seen.files} files, {size(seen.bytes)} read in"
+            f" {duration(seen.seconds)} ({rate}), {rows}"
         ),
         measurements=(
             Measurement(name="verify.seconds", value=seen.seconds, unit="s"),
             Measurement(name="verify.bytes", value=seen.bytes, unit="bytes"),
             Measurement(name="verify.faults", value=len(seen.faults), unit="faults"),
         ),
-        findings=_faults(seen),
-        evidence={"verification": _evidence(seen)},
+        findings=(*_faults(place, seen), *_not_decoded(job, place, seen)),
+        evidence={kept: {**_evidence(seen), "kind": place.kind, "store": place.store.url}},
     )
 
 
-def _no_key(job: Job[PostgresTarget, Settings], error: NoKeyError) -> Outcome:
+def _chosen(job: Job[Any, Settings], series: tuple[Series, ...], found: list[Candidate]) -> list[Candidate]:
+    """Choose among what is on record and, by themselves, among what no record is kept of."""
+    wanted = job.settings
+    coverage = timedelta(weeks=wanted.coverage_weeks)
+    unrecorded = {(s.place.series, s.place.store.url) for s in series if s.entries is None or s.further}
+    known = [c for c in found if (c.place.series, c.place.store.url) not in unrecorded]
+    others = [c for c in found if c not in known]
+    chosen = choose(known, wanted.which, job.window, coverage=coverage, max_bytes=wanted.max_bytes)
+    left = max(wanted.max_bytes - sum(c.bytes for c in chosen), 0)
+    return chosen + choose(others, wanted.which, job.window, coverage=coverage, max_bytes=left, recorded=False)
+
+
+def _not_decoded(job: Job[Any, Settings], place: Place, seen: Check) -> tuple[Finding, ...]:
+    if seen.decoded or not job.settings.decode or not seen.ok or place.kind not in _DECODED:
+        return ()
+    finding = Finding(
+        check="not_decoded",
+        subject=place.series,
+        severity=Severity.UNKNOWN,
+        message=f"every byte of backup {seen.id} is as it was written, but nothing here could load it",
+        hint="install a redis-server of the server's version on the workers, or name its folder in UPKEEP_REDIS_BIN",
+    )
+    return (finding,)
+
+
+def _no_key(job: Job[Any, Settings], error: NoKeyError) -> Outcome:
     """Nothing is known of a backup whose key is not at hand: it may be perfect, so it is neither good nor damaged."""
     finding = Finding(
         check="key",
@@ -192,110 +207,7 @@ def _no_key(job: Job[PostgresTarget, Settings], error: NoKeyError) -> Outcome:
     return Outcome(status=OutcomeStatus.FAILED, detail=error.message, findings=(finding,))
 
 
-def _known(job: Job[PostgresTarget, Settings], place: Place, backup_id: str) -> Known:
-    try:
-        manifest = _common.archiver(job).manifest(place, backup_id)
-    except DamagedError as error:
-        return Known(id=backup_id, damage=error.message)
-    return Known(
-        id=backup_id,
-        finished=manifest.finished,
-        content_sha256=manifest.content_sha256,
-        writes=manifest.writes if isinstance(manifest, Manifest) else 0,
-    )
-
-
-def _damaged(seen: Seen) -> tuple[Finding, ...]:
-    # The chosen ones are told of by `act`.
-    return tuple(
-        Finding(
-            check="manifest",
-            subject=known.id,
-            severity=Severity.CRITICAL,
-            message=known.damage,
-            hint="this backup cannot be relied on; look at who or what writes to the store",
-        )
-        for known in seen.known
-        if known.damage and known.id not in seen.chosen
-    )
-
-
-def _age(job: Job[PostgresTarget, Settings], seen: Seen) -> Judgement:
-    newest = next((k for k in seen.known if k.finished is not None), None)
-    if newest is None or newest.finished is None:
-        return Judgement()
-    hours = (job.tools.now() - newest.finished).total_seconds() / 3600
-    measured = Measurement(name="backup.age", value=hours, unit="h")
-    limit = job.settings.max_age_hours
-    if hours <= limit:
-        return Judgement(measurements=(measured,))
-    finding = Finding(
-        check="age",
-        subject=job.target.id,
-        severity=Severity.CRITICAL,
-        message=f"the newest backup that can be read, {newest.id}, is {hours:.1f} hours old",
-        observed=f"{hours:.1f} h",
-        limit=f"{limit:g} h",
-        hint="look at the last runs of backup.postgres and run it now",
-    )
-    return Judgement(measurements=(measured,), findings=(finding,))
-
-
-def _size(job: Job[PostgresTarget, Settings], seen: Seen) -> Judgement:
-    newest, limits = seen.backups[0], job.settings
-    past: list[float] = [point.value for point in job.tools.history.series("backup.size", limit=limits.history)]
-    if len(past) < _ENOUGH:  # the ledger is young or away: the store remembers too
-        past = [float(b.size_bytes) for b in seen.backups[1 : limits.history + 1]]
-    if len(past) < _ENOUGH or not median(past):
-        return Judgement()
-    usual = median(past)
-    ratio = newest.size_bytes / usual
-    measured = Measurement(name="backup.size_ratio", value=ratio, unit="ratio")
-    severity, limit = max(limits.size_ratio_low.crossed(ratio), limits.size_ratio_high.crossed(ratio), key=_rank)
-    if limit is None:
-        return Judgement(measurements=(measured,))
-    finding = Finding(
-        check="size",
-        subject=job.target.id,
-        severity=severity,
-        message=f"backup {newest.id} has {size(newest.size_bytes)}, usual are {size(usual)} (median of {len(past)})",
-        observed=f"{ratio:.2f}",
-        limit=f"{limit:g}",
-        hint="were tables emptied or loaded? is it the right database? compare the manifests' tables",
-    )
-    return Judgement(measurements=(measured,), findings=(finding,))
-
-
-def _rank(crossed: tuple[Severity, float | None]) -> int:
-    return crossed[0].rank
-
-
-def _constant(job: Job[PostgresTarget, Settings], seen: Seen) -> tuple[Finding, ...]:
-    """Equal contents in a row are fine for a database at rest, not for one that was written to between all of them."""
-    known = [k for k in seen.known if not k.damage]
-    if len(known) < job.settings.constant_backups or len({k.content_sha256 for k in known}) > 1:
-        return ()
-    # Newest first; a reset of the server's statistics makes a count smaller, and then nothing is known. The server
-    # counts rows of rolled-back transactions as written too, so a few of them prove nothing.
-    least = job.settings.constant_writes
-    if not all(newer.writes - older.writes >= least for newer, older in pairwise(known)):
-        return ()
-    finding = Finding(
-        check="constant",
-        subject=job.target.id,
-        severity=Severity.WARNING,
-        message=(
-            f"the last {len(known)} backups hold the very same rows, although the server counted"
-            f" {known[0].writes - known[-1].writes} rows written between them"
-        ),
-        observed=f"{len(known)} equal backups",
-        limit=f"{job.settings.constant_backups}",
-        hint="is it the right server and database? does the application roll back, or a standby hang?",
-    )
-    return (finding,)
-
-
-def _faults(seen: Check) -> tuple[Finding, ...]:
+def _faults(place: Place, seen: Check) -> tuple[Finding, ...]:
     """One finding for each kind of fault, with the first few faults in its message."""
     findings = []
     for check in dict.fromkeys(fault.check for fault in seen.faults):
@@ -308,7 +220,7 @@ def _faults(seen: Check) -> tuple[Finding, ...]:
         findings.append(
             Finding(
                 check=check,
-                subject=seen.id,
+                subject=place.series,
                 severity=Severity.CRITICAL,
                 message=f"backup {seen.id}: {'; '.join(shown)}{more}",
                 observed=f"{len(same)} faults",
