@@ -5,7 +5,8 @@ Runs every night over every system that `include/systems/` describes:
 
 1. **Select** the targets, and say what is wrong with a system file if one is bad.
 2. **Database health** of every PostgreSQL and SQLite database.
-3. **Backup** of every PostgreSQL database, with fingerprints of its content; then **verification** of the newest one.
+3. **Backup** of every PostgreSQL, SQLite and Redis database with proof of its content, and of all files, configuration
+   and models; then **verification** of the newest backup of each.
 4. **Service health** of every endpoint.
 5. **Report** and **verdict**. The verdict fails the run when something critical was found, a routine failed, or an
    expected result is missing.
@@ -16,7 +17,14 @@ Trigger it by hand for one system or one routine; a *dry run* looks and plans bu
 from airflow.sdk import DAG, TaskGroup
 
 from upkeep.cadence import Cadence, SelectTargetsOperator, cadence_dag
-from upkeep.operators.backup import BackupOperator, BackupVerificationOperator
+from upkeep.operators.backup import (
+    BACKED_UP,
+    BackupOperator,
+    BackupVerificationOperator,
+    FileBackupOperator,
+    RedisBackupOperator,
+    SqliteBackupOperator,
+)
 from upkeep.operators.database import DatabaseHealthOperator, SqliteHealthOperator
 from upkeep.operators.services import ServiceHealthOperator
 
@@ -29,9 +37,13 @@ with cadence_dag(Cadence.DAILY, doc_md=__doc__) as dag:
         SqliteHealthOperator.partial(task_id="sqlite").expand(target=select.of("sqlite"))
 
     with TaskGroup("backup"):
-        backup = BackupOperator.partial(task_id="postgres").expand(target=select.of("postgres"))
-        verify = BackupVerificationOperator.partial(task_id="verify").expand(target=select.of("postgres"))
-        backup >> verify
+        backups = [
+            BackupOperator.partial(task_id="postgres").expand(target=select.of("postgres")),
+            SqliteBackupOperator.partial(task_id="sqlite").expand(target=select.of("sqlite")),
+            RedisBackupOperator.partial(task_id="redis").expand(target=select.of("redis")),
+            FileBackupOperator.partial(task_id="files").expand(target=select.of("files", "model")),
+        ]
+        backups >> BackupVerificationOperator.partial(task_id="verify").expand(target=select.of(*BACKED_UP))
 
     with TaskGroup("services"):
         ServiceHealthOperator.partial(task_id="health").expand(target=select.of("http"))

@@ -5,7 +5,8 @@
    **indexes**; **slow queries** since the last run; **growth** and when space will be used up. Then it is cared for,
    one heavy thing after the other and only in the maintenance window of its system: **vacuum** and **analyze** of every
    table, and **reindex** of bloated indexes, without locking anybody out.
-2. **Verification of older backups**, so that every stored byte is read again while it is kept.
+2. **Verification of older backups**; **restore test** of one chosen at random among all that are kept; **catalogue** of
+   backups compared with the stores; **retention** with its review: what is kept and why, what goes next.
 3. **Report** and **verdict**. What a person must agree to first (large indexes, rewriting a table) is proposed: each
    proposal waits as a run of `approved_changes` under Required Actions.
 """
@@ -13,7 +14,13 @@
 from airflow.sdk import DAG, TaskGroup, task_group
 
 from upkeep.cadence import Cadence, SelectTargetsOperator, cadence_dag
-from upkeep.operators.backup import BackupVerificationOperator
+from upkeep.operators.backup import (
+    BACKED_UP,
+    BackupCatalogueOperator,
+    BackupVerificationOperator,
+    RestoreTestOperator,
+    RetentionOperator,
+)
 from upkeep.operators.capacity import CapacityOperator
 from upkeep.operators.database import (
     AnalyzeOperator,
@@ -45,6 +52,12 @@ with cadence_dag(Cadence.MONTHLY, doc_md=__doc__) as dag:
     postgres.expand(target=select.of("postgres"))
 
     with TaskGroup("backup"):
-        BackupVerificationOperator.partial(task_id="verify", settings={"which": "older"}).expand(
+        catalogue = BackupCatalogueOperator.partial(task_id="catalogue").expand(target=select.of(*BACKED_UP))
+        verify = BackupVerificationOperator.partial(task_id="verify", settings={"which": "older"}).expand(
+            target=select.of(*BACKED_UP)
+        )
+        restore_test = RestoreTestOperator.partial(task_id="restore_test", settings={"which": "random"}).expand(
             target=select.of("postgres")
         )
+        retention = RetentionOperator.partial(task_id="retention").expand(target=select.of(*BACKED_UP))
+        catalogue >> [verify, restore_test] >> retention

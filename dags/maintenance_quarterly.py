@@ -3,15 +3,29 @@
 
 1. **Capacity review** of every PostgreSQL database: the trend of its size, when the volume or a stated limit will be
    used up, and what to provide by when.
-2. **Verification of older backups**, so that every stored byte is read again while it is kept.
-3. **Report** and **verdict**.
+2. **Full backup** of everything: dumps and whole clusters, SQLite, Redis, files, configuration, models; then
+   **verification** of what was just made.
+3. **Disaster-recovery test** of every system that says how it is brought back: from its backups alone, in a place of
+   its own, up to services that answer.
+4. **Report** and **verdict**.
 """
 
 from airflow.sdk import DAG, TaskGroup
 
 from upkeep.cadence import Cadence, SelectTargetsOperator, cadence_dag
-from upkeep.operators.backup import BackupVerificationOperator
+from upkeep.operators.backup import (
+    BACKED_UP,
+    BackupOperator,
+    BackupVerificationOperator,
+    FileBackupOperator,
+    PhysicalBackupOperator,
+    RedisBackupOperator,
+    SqliteBackupOperator,
+)
 from upkeep.operators.capacity import CapacityOperator
+from upkeep.operators.recovery import DisasterRecoveryTestOperator
+
+QUARTERLY = {"tier": "quarterly"}
 
 dag: DAG
 with cadence_dag(Cadence.QUARTERLY, doc_md=__doc__) as dag:
@@ -23,6 +37,16 @@ with cadence_dag(Cadence.QUARTERLY, doc_md=__doc__) as dag:
         )
 
     with TaskGroup("backup"):
-        BackupVerificationOperator.partial(task_id="verify", settings={"which": "older"}).expand(
-            target=select.of("postgres")
-        )
+        backups = [
+            BackupOperator.partial(task_id="postgres", settings=QUARTERLY).expand(target=select.of("postgres")),
+            PhysicalBackupOperator.partial(task_id="physical", settings=QUARTERLY).expand(target=select.of("postgres")),
+            SqliteBackupOperator.partial(task_id="sqlite", settings=QUARTERLY).expand(target=select.of("sqlite")),
+            RedisBackupOperator.partial(task_id="redis", settings=QUARTERLY).expand(target=select.of("redis")),
+            FileBackupOperator.partial(task_id="files", settings=QUARTERLY).expand(target=select.of("files", "model")),
+        ]
+        verify = BackupVerificationOperator.partial(task_id="verify").expand(target=select.of(*BACKED_UP))
+
+    with TaskGroup("recovery"):
+        recovery = DisasterRecoveryTestOperator.partial(task_id="system").expand(target=select.of("recovery"))
+
+    backups >> verify >> recovery

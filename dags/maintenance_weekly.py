@@ -6,7 +6,8 @@
    for, one heavy thing after the other and only in the maintenance window of its system: **vacuum** and **analyze** of
    the tables that need it, worst first, and **reindex** of bloated indexes, without locking anybody out.
 2. **SQLite**: integrity, a proved copy, statistics, free pages.
-3. **Verification of older backups**, so that every stored byte is read again while it is kept.
+3. **Physical backup** of every PostgreSQL cluster; **verification round**, so that every stored byte is read again
+   while it is kept; **restore test** of the newest dump of every database; then **retention**.
 4. **Report** and **verdict**. What a person must agree to first (large indexes, rewriting a table) is proposed: each
    proposal waits as a run of `approved_changes` under Required Actions.
 """
@@ -14,7 +15,13 @@
 from airflow.sdk import DAG, TaskGroup, task_group
 
 from upkeep.cadence import Cadence, SelectTargetsOperator, cadence_dag
-from upkeep.operators.backup import BackupVerificationOperator
+from upkeep.operators.backup import (
+    BACKED_UP,
+    BackupVerificationOperator,
+    PhysicalBackupOperator,
+    RestoreTestOperator,
+    RetentionOperator,
+)
 from upkeep.operators.capacity import CapacityOperator
 from upkeep.operators.database import (
     AnalyzeOperator,
@@ -48,6 +55,12 @@ with cadence_dag(Cadence.WEEKLY, doc_md=__doc__) as dag:
         SqliteCareOperator.partial(task_id="care").expand(target=select.of("sqlite"))
 
     with TaskGroup("backup"):
-        BackupVerificationOperator.partial(task_id="verify", settings={"which": "older"}).expand(
+        physical = PhysicalBackupOperator.partial(task_id="physical", settings={"tier": "weekly"}).expand(
             target=select.of("postgres")
         )
+        verify = BackupVerificationOperator.partial(task_id="verify", settings={"which": "older"}).expand(
+            target=select.of(*BACKED_UP)
+        )
+        restore_test = RestoreTestOperator.partial(task_id="restore_test").expand(target=select.of("postgres"))
+        retention = RetentionOperator.partial(task_id="retention").expand(target=select.of(*BACKED_UP))
+        physical >> [verify, restore_test] >> retention

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from upkeep.operators.base import RoutineOperator
 
+# The kinds of targets that have backups.
+BACKED_UP = ("postgres", "files", "sqlite", "redis", "model")
+
 
 class BackupOperator(RoutineOperator):
     """Back a PostgreSQL database up, with content fingerprints taken in the dump's own snapshot."""
