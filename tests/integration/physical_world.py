@@ -24,6 +24,7 @@ from upkeep.adapters.physical import PhysicalBackups, make_physical
 from upkeep.adapters.physical_restore import fetch_and_unpack
 from upkeep.core.backup import Check, Database, Kept, PhysicalManifest, Place, Progress
 from upkeep.core.cadence import Window
+from upkeep.core.catalogue import Entry
 from upkeep.core.job import Job
 from upkeep.core.physical import PhysicalOptions
 from upkeep.core.routine import Routine
@@ -46,6 +47,7 @@ class Cluster:
     dsn: str
     target: str = "shop/db"
     other_store: Store | None = None
+    known: tuple[Entry, ...] = ()
 
     @property
     def scratch(self) -> Path:
@@ -124,6 +126,7 @@ class Cluster:
         tools = SimpleNamespace(
             archive=self.archive, physical=self.physical, now=lambda: datetime.now(UTC), scratch=self.scratch,
             history=SimpleNamespace(series=lambda *_, **__: []), log=logging.getLogger("test"),
+            catalogue=SimpleNamespace(entries=lambda *_: self.known),
         )  # fmt: skip
         target = PostgresTarget(conn_id="db", id=self.target, store=self.place.store)
         return routine, Job(

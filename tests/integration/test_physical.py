@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -10,8 +12,11 @@ import pytest
 from lab.process import scratch_folder
 from lab.servers import ObjectStoreServer
 from tests.integration.physical_world import DATABASE, Cluster, cluster, quiet
+from upkeep.adapters.encrypted_store import EncryptedStore
+from upkeep.adapters.encryption import keys_of
 from upkeep.adapters.object_store_s3 import S3Store
 from upkeep.adapters.physical_restore import fetch_and_unpack
+from upkeep.core.catalogue import Entry
 from upkeep.core.errors import ConfigurationError
 from upkeep.core.model import Severity
 
@@ -66,10 +71,11 @@ def test_a_chain_of_three_comes_back_at_a_point_of_its_own(chained: Cluster) -> 
         assert connection.execute(CONTENT).fetchall() == state
 
 
-def test_an_s3_store_holds_it_as_well(newest: Cluster, tmp_path: Path) -> None:
-    """Backup, check and restore do not depend on the kind of store."""
+def test_an_s3_store_holds_it_as_well_encrypted(newest: Cluster, tmp_path: Path) -> None:
+    """Backup, check and restore do not depend on the kind of store, nor on encryption on the way to it."""
     with scratch_folder() as folder, ObjectStoreServer(folder / "s3", buckets=["backups"]) as s3:
-        store = S3Store(s3.client(), "backups", "kept")
+        keys = keys_of("lab-1", None, {"keys": {"lab-1": base64.b64encode(bytes(32)).decode()}}, "here")
+        store = EncryptedStore(S3Store(s3.client(), "backups", "kept"), keys)
         made = Cluster(newest.server, newest.folder, newest.dsn, "shop/s3", store)
         first = made.backup(piece_bytes=2 << 20).manifest
         second = made.backup(first.id).manifest
@@ -80,7 +86,7 @@ def test_an_s3_store_holds_it_as_well(newest: Cluster, tmp_path: Path) -> None:
 
 
 def test_the_routine_makes_a_full_one_then_incremental_ones(newest: Cluster) -> None:
-    """A healthy server gives no finding; tier, age and number decide on a full one; the evidence names the parent."""
+    """A healthy server gives no finding; tier, age and a failed verification make it full; the parent is on record."""
     made = Cluster(newest.server, newest.folder, newest.dsn, "shop/routine")
     first, findings = made.routine()
     second, more = made.routine()
@@ -89,6 +95,10 @@ def test_the_routine_makes_a_full_one_then_incremental_ones(newest: Cluster) -> 
     assert findings == more == []
     assert (first["parent"], second["parent"], quarterly["parent"], old["parent"]) == (None, first["id"], None, None)
     assert second["kind"] == "physical" and second["size_bytes"] < first["size_bytes"]
+    known = {"target": made.target, "kind": "physical", "location": "", "finished": datetime.now(UTC)}
+    made.known = (Entry(id=old["id"], verified_ok=False, **known),)
+    after, findings = made.routine()
+    assert after["parent"] is None and [f.severity for f in findings] == [Severity.WARNING]
 
 
 def test_without_summaries_it_is_full_and_says_how_to_get_them(newest: Cluster) -> None:

@@ -145,9 +145,13 @@ def _chain(
     if newest is None:
         return (), ""
     try:
-        return _physical(job).chain(place, newest), ""
+        chain = _physical(job).chain(place, newest)
     except DamagedError as error:
         return (), error.message
+    # While the ledger is away nothing is known against any of them.
+    suspicious = {e.id for e in job.tools.catalogue.entries(place.target, place.kind) if e.suspicious}
+    bad = next((m.id for m in chain if m.id in suspicious), None)
+    return chain, f"{bad} failed its last verification or restore test" if bad else ""
 
 
 def _options(wanted: Settings, parent: str | None) -> PhysicalOptions:
