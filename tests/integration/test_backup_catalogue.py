@@ -14,15 +14,18 @@ from typing import Any
 import pytest
 
 from tests.integration.backup_world import RUN, World, world
+from upkeep.adapters.archive import make_archiver
+from upkeep.adapters.object_store import Store
+from upkeep.adapters.object_store_s3 import S3Store
 from upkeep.core import backup as core
-from upkeep.core.backup import Manifest, PhysicalManifest
+from upkeep.core.backup import Manifest, PhysicalManifest, TreeManifest
 from upkeep.core.cadence import Window
 from upkeep.core.catalogue import Entry
 from upkeep.core.errors import TransientError
 from upkeep.core.job import Job
 from upkeep.core.model import Action, Finding, Severity
 from upkeep.core.routine import Routine
-from upkeep.core.system import PostgresTarget, SqliteTarget, Target
+from upkeep.core.system import FileSetTarget, PostgresTarget, SqliteTarget, StoreRef, Target
 from upkeep.ledger import events as ev
 from upkeep.ledger.catalogue import LedgerCatalogue
 from upkeep.ledger.spool import Spool
@@ -62,14 +65,14 @@ def ledger(lab: World, tmp_path: Path) -> Iterator[Ledger]:
     made.close()
 
 
-def put(lab: World, manifest: Any, age_hours: int = 0, **changes: Any) -> Any:
+def put(lab: World, manifest: Any, age_hours: int = 0, store: Store | None = None, **changes: Any) -> Any:
     """Store a backup: its manifest and one file beside it."""
     moment = NOW - timedelta(hours=age_hours)
     backup_id = f"{moment:%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
     made = manifest.model_copy(update={"id": backup_id, "started": moment, "finished": moment, **changes})
     series = f"{made.target}+physical" if made.kind == "physical" else made.target
-    lab.store.write_bytes(f"{series}/{backup_id}/toc.dat", b"x")
-    lab.store.write_bytes(f"{series}/{backup_id}/{core.MANIFEST}", core.encode(made))
+    for name, content in (("toc.dat", b"x"), (core.MANIFEST, core.encode(made))):
+        (store or lab.store).write_bytes(f"{series}/{backup_id}/{name}", content)
     return made
 
 
@@ -276,6 +279,34 @@ def test_a_store_that_does_not_answer_is_tried_again(shop: World, ledger: Ledger
             run(one)
     finally:
         shop.s3.start()
+
+
+def test_further_copies_are_places_of_their_own(shop: World, first: Manifest, ledger: Ledger) -> None:
+    """What lies in one place is not lost in the other; what is lost in one is told there; one proved copy is enough."""
+    target = FileSetTarget(
+        paths=("/x",),
+        id="shop/files",
+        store=StoreRef(url=f"{shop.store.location}/one", conn_id="store"),
+        copies=(StoreRef(url=f"{shop.store.location}/two", conn_id="store"),),
+    )
+    stores = {url: S3Store(shop.s3.client(), "backups", url.removeprefix("s3://backups/")) for url in
+              (target.store.url, target.copies[0].url)}  # type: ignore[union-attr] # fmt: skip
+    one = job(shop, ledger, target)
+    one.tools.archive = make_archiver(lambda _: shop.dsn, lambda ref: stores[ref.url], shop.scratch)
+    shared = first.model_dump(include=set(core.BaseManifest.model_fields) - {"kind"}) | {"target": target.id}
+    empty = dict.fromkeys(("total_bytes", "objects", "object_bytes", "new_objects", "new_bytes"), 0)
+    tree = TreeManifest(**{**shared, "entries": {}, "list_sha256": "0" * 64, "read_all": NOW, **empty})
+    made = {url: put(shop, tree, 24, store=store) for url, store in stores.items()}
+    assert set(run(one)) == {"unrecorded"}
+    assert run(one) == {}
+    assert sorted(ids(ledger, target.id, "files")) == sorted(m.id for m in made.values())
+    for copy in made.values():
+        verified(ledger, copy)
+    for url, store in stores.items():
+        store.delete([item.key for item in store.list("")])
+        lost = run(one)["lost"]
+        assert made[url].id in lost.message and url in lost.message
+        assert lost.severity is (Severity.WARNING if url == target.store.url else Severity.CRITICAL)  # type: ignore[union-attr]
 
 
 def test_a_target_without_backups_says_nothing(shop: World, ledger: Ledger) -> None:

@@ -232,6 +232,8 @@ def tested(ok: bool = True, **more: Any) -> dict[str, Any]:
         "smoke": {"claims": {"ok": True, "seen": 41}, "newest_claim": {"ok": ok, "seen": 0, "least": 1}},
         "server_version": "18.0",
         "method": "local",
+        "checked": ["amcheck", "fingerprints"],
+        "recovery_seconds": 218.35,
         **more,
     }
 
@@ -291,8 +293,7 @@ def proven(target: str, days: int, **more: Any) -> Proven:
 def proof_of(ok: bool = True, days: int = 0, **more: Any) -> dict[str, Any]:
     """What the catalogue says of a backup's restore test."""
     at = START - timedelta(days=days, minutes=-6)
-    told = restored.of_evidence(tested(ok, **more))
-    test = told.model_copy(update={"at": at, "started": at - timedelta(minutes=4)})
+    test = restored.of_evidence(tested(ok, **more), at)
     return {"tested_at": at, "tested_ok": ok, "tests": (test,)}
 
 
@@ -301,7 +302,7 @@ def proofs(system: str) -> tuple[Proven, ...]:
     target = f"{system}/db"
     full = proven(target, 6, kind="physical", total=2, key_id="", size_bytes=910_000_000)
     more = proven(target, 1, kind="physical", total=2, key_id="", size_bytes=31_000_000, parent=full.id)
-    late = {"phases": {"fetch": 900, "restore": 16_000}, "age_seconds": 100_000}
+    late = {"phases": {"fetch": 900, "restore": 16_000}, "recovery_seconds": 16_900, "age_seconds": 100_000}
     dumps = [
         proven(target, 0, **proof_of()),
         proven(target, 1, verified_at=None, verified_ok=None, verification=None),

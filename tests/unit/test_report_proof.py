@@ -39,7 +39,7 @@ def test_every_backup_of_the_runs_targets_stands_with_its_proof(page: str):
         assert backup.id in page
     wanted = (
         *("encrypted by key 2026-q4", "not encrypted", "weekly", "incremental to 20261115T060000Z-7f3a0006"),
-        *("652 MB", "restored, identical", "restore failed", "4 min 10 s of 4 h (RTO)", "1 h of 1 d 2 h (RPO)"),
+        *("652 MB", "restored, identical", "restore failed", "3 min 38 s of 4 h (RTO)", "1 h of 1 d 2 h (RPO)"),
         *("restore 3 min 34 s", "4 h 41 min, over the 4 h of the RTO", "public.claim: expected 41 rows, hash 7"),
     )
     assert [said for said in wanted if said not in page] == []
@@ -50,7 +50,7 @@ def test_series_are_told_apart_and_counted():
     dumps, physical = shelves(samples.proofs("claims"), fold=4)
     assert (dumps.kind, physical.kind) == ("dump", "physical")
     assert (len(dumps.rows), len(dumps.more), dumps.left) == (5, 4, 4)
-    assert dumps.said.startswith("13 backups on record; 11 read back and whole, 2 restored and identical, 1 not")
+    assert dumps.said.startswith("13 backups on record; 11 read back and whole, 2 restored and well, 1 not")
     assert physical.rows[0].about == "daily, incremental to 20261115T060000Z-7f3a0006, not encrypted"
 
 
@@ -97,6 +97,14 @@ def test_evidence_of_a_strange_shape_breaks_no_report(field: str, odd: Any):
     assert proof.heading.startswith("Restore test of")
 
 
+def test_identical_is_said_only_of_what_was_compared():
+    """A restore whose rows nobody compared with the source's went well, and that is all."""
+    (proof,) = proofs_of({"restore_test": samples.tested(checked=["checksums"], differences=[])})
+    assert proof.heading.endswith("restored, well") and "differs" not in {f.label for f in proof.facts}
+    (proof,) = proofs_of({"restore_test": samples.tested()})
+    assert proof.heading.endswith("restored, identical")
+
+
 def test_failed_questions_are_critical_and_named():
     """The application's own questions: those that were answered and those that were not, with what was seen."""
     said = {
@@ -113,7 +121,7 @@ def test_what_was_removed_is_named_with_the_reason(page: str):
     many = [{"id": f"b{n}", "reason": "old"} for n in range(50)]
     (proof,) = proofs_of({"removed": {"backups": many}})
     assert proof.heading == "Removed 50 backups" and proof.facts[-1].shown.text == "30 more, see the ledger"
-    assert proofs_of({"removed": ["a", "b"]}) == ()
+    assert proofs_of({"removed": ["a", "b"]}) == proofs_of({"removed": {"backups": []}}) == ()
 
 
 def test_a_target_that_was_not_worked_on_shows_no_backups():

@@ -12,9 +12,7 @@ select b.target, b.kind, b.backup_id as id, b.tier, b.parent, b.key_id, b.locati
            and (%(id)s::text is null or k.backup_id = %(id)s)) as b
   left join lateral (
        select jsonb_agg(to_jsonb(x) order by x.at desc) as tests
-         from (select r.ok, r.started, r.at, r.seconds, r.total_seconds, r.rto_seconds, r.age_seconds, r.rpo_seconds,
-                      r.differences, r.smoke, r.server_version, r.method
-                 from upkeep.restore_test as r
+         from (select r.at, r.evidence from upkeep.restore_test as r
                 where r.target = b.target and r.kind = b.kind and r.backup_id = b.backup_id
                 order by r.at desc limit %(tests)s) as x) as t on true
  where b.place <= %(most)s

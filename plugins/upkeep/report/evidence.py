@@ -27,7 +27,7 @@ _NAMES = {
 # What the heading and the first lines of a proof say.
 _TOLD = ("id", "ok", "size_bytes", "source_bytes", "started")
 _TOLD_TEST = ("id", "kind", "ok", "phases", "total_seconds", "rto_seconds", "age_seconds", "rpo_seconds", "differences",
-              "smoke", "server_version", "method")  # fmt: skip
+              "smoke", "server_version", "method", "recovery_seconds", "checked", "errors")  # fmt: skip
 _REMOVED = 20
 _IDENTIFIERS = ("system_identifier", "server_version")
 
@@ -100,7 +100,7 @@ def as_json(value: Any) -> str:
 
 def _proofs(evidence: Mapping[str, Any], zone: ZoneInfo) -> Iterator[Proof]:
     for name, block in _BLOCKS.items():
-        if isinstance(evidence.get(name), Mapping):
+        if isinstance(evidence.get(name), Mapping) and evidence[name] != {"backups": []}:
             yield block(evidence[name], zone)
 
 
@@ -118,9 +118,9 @@ def _verification(seen: Mapping[str, Any], zone: ZoneInfo) -> Proof:
 
 def _restore_test(seen: Mapping[str, Any], zone: ZoneInfo) -> Proof:
     """Show a restore test, whatever shape it has: a word that is not yes is no proof."""
-    ok = seen.get("ok") if isinstance(seen.get("ok"), bool) else None
-    severity, word = restored.word(ok)
-    told = tuple(Fact(line.label, line.shown) for line in restored.lines(restored.of_evidence(seen)))
+    test = restored.of_evidence(seen)
+    severity, word = restored.word(test)
+    told = tuple(Fact(line.label, line.shown) for line in restored.lines(test))
     kind = f" ({seen['kind']})" if seen.get("kind") else ""
     heading = f"Restore test of {seen.get('id', 'a backup')}{kind}: {word}"
     return Proof(heading, severity, (*told, *facts(seen, zone, _TOLD_TEST)))

@@ -52,7 +52,7 @@ def _series(rows: Iterable[dict[str, Any]]) -> dict[SeriesKey, tuple[float, ...]
 def _proofs(rows: Iterable[dict[str, Any]]) -> dict[str, tuple[Proven, ...]]:
     found: dict[str, list[Proven]] = {}
     for row in rows:
-        found.setdefault(row["target"], []).append(Proven(**row))
+        found.setdefault(row["target"], []).append(Proven.of(row))
     return {target: tuple(backups) for target, backups in found.items()}
 
 

@@ -11,6 +11,7 @@ from upkeep.core.model import Model, Severity
 from upkeep.report import human
 
 _DIFFERENCES = 10
+_FINGERPRINTS = "fingerprints"
 
 
 class Test(Model):
@@ -19,10 +20,11 @@ class Test(Model):
     __test__ = False  # pytest would take it for a test of ours
 
     ok: bool | None = None
-    started: datetime | None = None
     at: datetime | None = None
     seconds: dict[str, Any] = {}
     total_seconds: float | None = None
+    recovery_seconds: float | None = None
+    """Until the database could be worked with: what an RTO is about. The whole test takes longer, for the proof."""
     rto_seconds: float | None = None
     age_seconds: float | None = None
     rpo_seconds: float | None = None
@@ -30,6 +32,9 @@ class Test(Model):
     smoke: Any = None
     server_version: str = ""
     method: str = ""
+    checked: tuple[str, ...] = ()
+    """What was done to it: `fingerprints` compare every row with the source. Empty where nobody says."""
+    errors: tuple[str, ...] = ()
 
 
 class Said(NamedTuple):
@@ -40,16 +45,18 @@ class Said(NamedTuple):
     severity: Severity = Severity.OK
 
 
-def of_evidence(evidence: Mapping[str, Any]) -> Test:
+def of_evidence(evidence: Mapping[str, Any], at: datetime | None = None) -> Test:
     """Return the test that a routine told of; what is not of the shape it should have is left out."""
     phases = evidence.get("phases")
     seconds = dict(phases) if isinstance(phases, Mapping) else {}
     measured = [number for value in seconds.values() if (number := _number(value)) is not None]
     total = _number(evidence.get("total_seconds"))
     return Test(
-        ok=evidence.get("ok") is True,
+        ok=evidence["ok"] if isinstance(evidence.get("ok"), bool) else None,
+        at=at,
         seconds={str(name): value for name, value in seconds.items()},
         total_seconds=sum(measured) if total is None and measured else total,
+        recovery_seconds=_number(evidence.get("recovery_seconds")),
         rto_seconds=_number(evidence.get("rto_seconds")),
         age_seconds=_number(evidence.get("age_seconds")),
         rpo_seconds=_number(evidence.get("rpo_seconds")),
@@ -57,28 +64,40 @@ def of_evidence(evidence: Mapping[str, Any]) -> Test:
         smoke=evidence.get("smoke"),
         server_version=str(evidence.get("server_version") or ""),
         method=str(evidence.get("method") or ""),
+        checked=_texts(evidence.get("checked")),
+        errors=_texts(evidence.get("errors")),
     )
 
 
-def word(ok: bool | None) -> tuple[Severity, str]:
+def word(test: Test) -> tuple[Severity, str]:
     """Return what a restore test amounts to; one without an answer is unknown, never good."""
-    if ok is None:
+    if test.ok is None:
         return Severity.UNKNOWN, "no result"
-    return (Severity.OK, "restored, identical") if ok else (Severity.CRITICAL, "restore failed")
+    if not test.ok:
+        return Severity.CRITICAL, "restore failed"
+    return Severity.OK, "restored, identical" if _FINGERPRINTS in test.checked else "restored, well"
 
 
 def lines(test: Test) -> Iterator[Said]:
     """Yield what a test showed: times against what was promised, phases, differences, the application's questions."""
-    if test.total_seconds is not None:
+    if test.recovery_seconds is not None:
+        yield _against("back after", test.recovery_seconds, test.rto_seconds, "RTO")
+    elif test.total_seconds is not None:
         yield _against("took", test.total_seconds, test.rto_seconds, "RTO")
     if test.age_seconds is not None:
         yield _against("age then", test.age_seconds, test.rpo_seconds, "RPO")
     if phases := phases_of(test.seconds):
         yield Said("phases", phases)
+    if test.recovery_seconds is not None and test.total_seconds is not None:
+        yield Said("with the proof", human.duration(test.total_seconds))
+    if test.errors:
+        yield Said("errors", human.Shown(human.one_line("; ".join(test.errors), 600)), Severity.CRITICAL)
     if different := differences(test.differences):
         yield Said("differs", human.Shown(different), Severity.CRITICAL)
-    elif test.ok:
+    elif test.ok and _FINGERPRINTS in test.checked:
         yield Said("differs", human.Shown("nothing"))
+    if test.checked:
+        yield Said("checked", human.Shown(", ".join(test.checked)))
     yield from _smoke(test.smoke)
     server = ", ".join(
         filter(None, (test.server_version, {"local": "own scratch server"}.get(test.method, test.method)))
@@ -152,3 +171,7 @@ def _against(label: str, seen: float, promised: float | None, name: str) -> Said
 
 def _number(value: Any) -> float | None:
     return value if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) else None
+
+
+def _texts(found: Any) -> tuple[str, ...]:
+    return tuple(map(str, found)) if isinstance(found, (list, tuple)) else ()

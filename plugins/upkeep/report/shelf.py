@@ -16,6 +16,12 @@ SHOWN = 5
 class Proven(Model):
     """One backup of the catalogue with what proves it; `tests` newest first. `total` counts its series."""
 
+    @classmethod
+    def of(cls, row: dict[str, Any]) -> Proven:
+        """Read a row of the ledger; a test is what its evidence says."""
+        tests = [restored.of_evidence(t["evidence"], datetime.fromisoformat(t["at"])) for t in row["tests"]]
+        return cls(**{**row, "tests": tuple(tests)})
+
     target: str
     kind: str
     id: str
@@ -95,11 +101,11 @@ def _totals(found: Sequence[Proven]) -> str:
     """Say how many there are and how far they are proved; of more than were read, only the newest are told of."""
     here = [b for b in found if b.removed_at is None]
     total = found[0].total
-    whole, identical = sum(b.verified_ok is True for b in here), sum(b.tested_ok is True for b in here)
+    whole, well = sum(b.verified_ok is True for b in here), sum(b.tested_ok is True for b in here)
     bad = sum(b.verified_ok is False or b.tested_ok is False for b in here)
     of = f"of the newest {len(found)}, " if total > len(found) else ""
     gone = len(found) - len(here)
-    told = [f"{whole} read back and whole", f"{identical} restored and identical"]
+    told = [f"{whole} read back and whole", f"{well} restored and well"]
     told += [f"{bad} not to be relied on"] if bad else []
     told += [f"{gone} removed"] if gone else []
     return f"{human.plural(total, 'backup')} on record; {of}{', '.join(told)}"
@@ -118,11 +124,19 @@ def held(backup: Proven, now: datetime, zone: tzinfo) -> Held:
         id=backup.id,
         about=", ".join(filter(None, (*about, key))),
         age=human.Shown(age, f"finished {moment.text}"),
-        size=human.size(backup.size_bytes) if backup.size_bytes is not None else human.Shown("unknown"),
+        size=_size(backup),
         verified=_verified(backup, zone),
         tested=_tested(backup, zone),
         gone=gone.removesuffix(": "),
     )
+
+
+def _size(backup: Proven) -> human.Shown:
+    """Return how large a backup is; files are stored once for all backups, so there it is how large the source was."""
+    if backup.kind == "files" and backup.source_bytes is not None:
+        shown = human.size(backup.source_bytes)
+        return human.Shown(shown.text, f"{shown.exact} of files; equal contents are stored once for all backups")
+    return human.size(backup.size_bytes) if backup.size_bytes is not None else human.Shown("unknown")
 
 
 def _verified(backup: Proven, zone: tzinfo) -> Look | None:
@@ -137,12 +151,12 @@ def _verified(backup: Proven, zone: tzinfo) -> Look | None:
 def _tested(backup: Proven, zone: tzinfo) -> Look | None:
     if backup.tested_at is None:
         return None
-    severity, word = restored.word(backup.tested_ok)
-    newest = backup.tests[0] if backup.tests else Test()
+    newest = backup.tests[0] if backup.tests else Test(ok=backup.tested_ok)
+    severity, word = restored.word(newest)
     return Look(severity, word, human.moment(backup.tested_at, zone), tuple(restored.lines(newest)))
 
 
 def looks(backup: Proven, zone: tzinfo) -> Iterator[Look]:
     """Yield every restore test of a backup, newest first."""
     for test in backup.tests:
-        yield Look(*restored.word(test.ok), human.moment(test.at, zone), tuple(restored.lines(test)))
+        yield Look(*restored.word(test), human.moment(test.at, zone), tuple(restored.lines(test)))

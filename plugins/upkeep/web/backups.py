@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
 
 from upkeep.core.model import Severity
-from upkeep.report import evidence, human, shelf
+from upkeep.report import evidence, human, restored, shelf
 from upkeep.report.shelf import Proven
 from upkeep.report.templating import render
 from upkeep.web.ledger import SeriesLine
@@ -58,7 +58,8 @@ def verdict(found: Proven) -> tuple[Severity, str]:
     if False in looks:
         return Severity.CRITICAL, "Not to be relied on: the last look at it found something wrong"
     if found.tested_ok:
-        return Severity.OK, "Proved: it was restored and is identical to its source"
+        told = restored.word(found.tests[0])[1] if found.tests else "restored"
+        return Severity.OK, f"Proved: {told}{' to its source' if told.endswith('identical') else ''}"
     if found.verified_ok:
         return Severity.OK, "Proved: it was read back and found whole; it was not restored yet"
     return Severity.UNKNOWN, "Not proved: nobody has read it back or restored it yet"

@@ -86,7 +86,7 @@ def backups_of(target: str, backup_id: str | None = None) -> list[Proven]:
     """
     tests = TESTS_SHOWN if backup_id else 1
     asked = {"targets": [target], "removed": True, "id": backup_id, "tests": tests, "most": BACKUPS_SHOWN}
-    return [Proven(**row) for row in _ask("backup_proofs", **asked)]
+    return [Proven.of(row) for row in _ask("backup_proofs", **asked)]
 
 
 def _ask(statement: str, **values: Any) -> list[dict[str, Any]]:

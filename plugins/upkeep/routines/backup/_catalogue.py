@@ -12,20 +12,28 @@ _SHOWN = 5
 
 
 class Series(Model):
-    """One series of backups: what is on record and what is in the store, both newest first.
+    """One series of backups in one place: what is on record for it and what is there, both newest first.
 
-    `unknown` is what the manifests say of those that are not on record (or not completely), `reread` the hashes of
-    those that were read again, `damaged` why a manifest could not be read; all by backup id. `lost` was looked for
-    twice.
+    `copied`: it is not the target's own store but one with further copies. `unknown` is what the manifests say of those
+    that are not on record (or not completely), `reread` the hashes of those that were read again, `damaged` why a
+    manifest could not be read; all by backup id. `lost` was looked for twice; `proved` says whether a proved backup is
+    left in any place.
     """
 
     place: Place
+    copied: bool = False
     entries: tuple[Entry, ...]
     stored: tuple[str, ...]
     unknown: dict[str, Entry] = {}
     reread: dict[str, str] = {}
     damaged: dict[str, str] = {}
     lost: tuple[Entry, ...] = ()
+    proved: bool = False
+
+    @property
+    def subject(self) -> str:
+        """The series, and its store where that is not the target's own."""
+        return f"{self.place.series} in {self.place.store.url}" if self.copied else self.place.series
 
     @property
     def present(self) -> tuple[Entry, ...]:
@@ -42,7 +50,7 @@ def judge_series(series: Series) -> Judgement:
     found = (_lost_finding(series), _altered(series), _unreadable(series), _chain(series), _unrecorded(series))
     return Judgement(
         measurements=tuple(
-            Measurement(name=f"catalogue.{name}", subject=series.place.series, value=value, unit="backups")
+            Measurement(name=f"catalogue.{name}", subject=series.subject, value=value, unit="backups")
             for name, value in counts.items()
         ),
         findings=tuple(finding for finding in found if finding),
@@ -52,7 +60,7 @@ def judge_series(series: Series) -> Judgement:
 def _finding(series: Series, check: str, severity: Severity, said: str, hint: str) -> Finding:
     return Finding(
         check=check,
-        subject=series.place.series,
+        subject=series.subject,
         severity=severity,
         message=f"{series.place.series} in {series.place.store.url}: {said}",
         hint=hint,
@@ -62,8 +70,7 @@ def _finding(series: Series, check: str, severity: Severity, said: str, hint: st
 def _lost_finding(series: Series) -> Finding | None:
     if not series.lost:
         return None
-    left = any(entry.proved for entry in series.present)
-    only = any(entry.proved for entry in series.lost) and not left
+    only = any(entry.proved for entry in series.lost) and not series.proved
     last = "; none of those that are left is proved" if only else ""
     said = f"on record and not in the store, and nobody removed them: {names(e.id for e in series.lost)}{last}"
     hint = (

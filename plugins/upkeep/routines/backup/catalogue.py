@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import Field
 
@@ -34,6 +34,7 @@ from upkeep.core.errors import DamagedError
 from upkeep.core.job import Job
 from upkeep.core.model import Action, Finding, Judgement, Measurement, Model, Outcome, OutcomeStatus, Plan, Severity
 from upkeep.core.routine import RoutineSettings
+from upkeep.core.system import FileSetTarget
 from upkeep.routines.backup import _common
 from upkeep.routines.backup._catalogue import Series, judge_series, names
 
@@ -56,6 +57,24 @@ class Settings(RoutineSettings):
     reread: int = Field(3, ge=0, le=1000, description="manifests on record that are read again in a run, in turn")
 
 
+class Stock(NamedTuple):
+    """One place: what is on record for it, and the complete backups that lie there, both newest first."""
+
+    place: Place
+    entries: tuple[Entry, ...]
+    stored: tuple[str, ...]
+
+    @property
+    def present(self) -> tuple[Entry, ...]:
+        """What is on record and there."""
+        return tuple(e for e in self.entries if e.id in set(self.stored))
+
+    @property
+    def missing(self) -> tuple[Entry, ...]:
+        """What is on record, not there, and was not removed."""
+        return tuple(e for e in self.entries if e.removed_at is None and e.id not in set(self.stored))
+
+
 class Seen(Model):
     """All series of the target; `away`: the ledger did not answer, and nothing was compared."""
 
@@ -67,12 +86,18 @@ def observe(job: Job[Any, Settings]) -> Seen:
     """List the store, ask the record, and read the manifests that are needed."""
     if not job.tools.catalogue.reachable:
         return Seen(away=True)
-    places = [_common.place(job, kind) for kind in _KINDS[job.target.kind]]
-    series = tuple(_look(job, place) for place in places)
+    series = tuple(one for kind in _KINDS[job.target.kind] for one in _look(job, places(job, kind)))
     # Asked again: only with an answer now were the records above answers, and not the silence of a ledger that went.
     if not job.tools.catalogue.reachable:
         return Seen(away=True)
     return Seen(away=False, series=series)
+
+
+def places(job: Job[Any, Settings], kind: Kind) -> tuple[Place, ...]:
+    """Return where the target's backups of a kind lie: its own store first, then those that hold further copies."""
+    first = _common.place(job, kind)
+    copies = job.target.copies if isinstance(job.target, FileSetTarget) else ()
+    return (first, *(first.model_copy(update={"store": store}) for store in copies))
 
 
 def judge(job: Job[Any, Settings], seen: Seen) -> Judgement:
@@ -88,7 +113,7 @@ def plan(job: Job[Any, Settings], seen: Seen) -> Plan:
         actions=tuple(
             Action(
                 name="learn",
-                subject=series.place.series,
+                subject=series.subject,
                 reason=f"not on record, or not completely: {names(series.unknown)}",
                 details={"backups": [entry.model_dump(mode="json") for entry in series.unknown.values()]},
             )
@@ -112,38 +137,49 @@ def act(job: Job[Any, Settings], action: Action) -> Outcome:
     )
 
 
-def _look(job: Job[Any, Settings], place: Place) -> Series:
-    entries, stored = _both(job, place)
-    incomplete = {e.id for e in entries if not (e.manifest_sha256 and e.content_sha256)}
-    known = {e.id for e in entries} - incomplete
-    again = in_turn([i for i in stored if i in known], job.settings.reread, job.window)
-    manifests, damaged = _manifests(job, place, [*(i for i in stored if i not in known), *again])
+def _look(job: Job[Any, Settings], places: Sequence[Place]) -> Iterator[Series]:
+    """Look at the backups of one kind in all places."""
+    stocks = _stocks(job, places)
+    missing = [e for stock in stocks for e in stock.missing]
+    # Asked again where something is missing, for retention may be removing it just now.
+    again = {e.id for stock in _stocks(job, places) for e in stock.missing} if missing else set()
+    proved = any(e.proved for stock in stocks for e in stock.present)
+    for number, stock in enumerate(stocks):
+        lost = tuple(e for e in stock.missing if e.id in again)
+        yield _read(job, stock, lost, copied=number > 0, proved=proved)
+
+
+def _stocks(job: Job[Any, Settings], places: Sequence[Place]) -> list[Stock]:
+    """Ask the record, then list every place. What is nowhere belongs where the record says, else to the first place."""
+    first = places[0]
+    entries = job.tools.catalogue.entries(first.target, first.kind)
+    stored = [tuple(s.id for s in _common.archiver(job).stored(place) if s.complete) for place in places]
+    owned: list[list[Entry]] = [[] for _ in places]
+    for entry in entries:
+        there = [n for n, ids in enumerate(stored) if entry.id in set(ids)]
+        named = [n for n, place in enumerate(places) if entry.location.startswith(f"{_folder(place)}/")]
+        for n in there or named[:1] or [0]:
+            owned[n].append(entry)
+    return [Stock(place, tuple(own), ids) for place, own, ids in zip(places, owned, stored, strict=True)]
+
+
+def _read(job: Job[Any, Settings], stock: Stock, lost: tuple[Entry, ...], *, copied: bool, proved: bool) -> Series:
+    """Read the manifests of one place: of what is not on record, and of a few that are."""
+    incomplete = {e.id for e in stock.entries if not (e.manifest_sha256 and e.content_sha256)}
+    known = {e.id for e in stock.entries} - incomplete
+    again = in_turn([i for i in stock.stored if i in known], job.settings.reread, job.window)
+    manifests, damaged = _manifests(job, stock.place, [*(i for i in stock.stored if i not in known), *again])
     return Series(
-        place=place,
-        entries=entries,
-        stored=stored,
-        unknown={i: _entry(place, manifest) for i, manifest in manifests.items() if i not in known},
+        place=stock.place,
+        copied=copied,
+        entries=stock.entries,
+        stored=stock.stored,
+        unknown={i: _entry(stock.place, manifest) for i, manifest in manifests.items() if i not in known},
         reread={i: manifest.sha256 for i, manifest in manifests.items()},
         damaged=damaged,
-        lost=_lost(job, place, entries, stored),
+        lost=lost,
+        proved=proved,
     )
-
-
-def _both(job: Job[Any, Settings], place: Place) -> tuple[tuple[Entry, ...], tuple[str, ...]]:
-    """Ask the record, then list the store; only complete backups count."""
-    entries = job.tools.catalogue.entries(place.target, place.kind)
-    return entries, tuple(s.id for s in _common.archiver(job).stored(place) if s.complete)
-
-
-def _lost(job: Job[Any, Settings], place: Place, entries: Sequence[Entry], stored: Sequence[str]) -> tuple[Entry, ...]:
-    """Return what is on record and not in the store; asked again, for retention may be removing it just now."""
-    first = {e.id for e in _gone(entries, stored)}
-    return tuple(e for e in _gone(*_both(job, place)) if e.id in first) if first else ()
-
-
-def _gone(entries: Iterable[Entry], stored: Iterable[str]) -> Iterator[Entry]:
-    there = set(stored)
-    return (e for e in entries if e.removed_at is None and e.id not in there)
 
 
 def in_turn(ids: Sequence[str], count: int, window: Window) -> tuple[str, ...]:
@@ -171,13 +207,17 @@ def _manifests(
     return read, damaged
 
 
+def _folder(place: Place) -> str:
+    return f"{place.store.url.rstrip('/')}/{place.series}"
+
+
 def _entry(place: Place, manifest: BaseManifest) -> Entry:
     """Return what a manifest tells for the record."""
     return Entry(
         target=place.target,
         kind=place.kind,
         id=manifest.id,
-        location=f"{place.store.url.rstrip('/')}/{place.series}/{manifest.id}",
+        location=f"{_folder(place)}/{manifest.id}",
         finished=manifest.finished,
         tier=manifest.tier,
         parent=manifest.parent,
