@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from upkeep.adapters import statements
 from upkeep.adapters.process import Done, Program, environment
 from upkeep.adapters.scratch_cluster import Cluster
 from upkeep.core.errors import TransientError
@@ -122,11 +123,5 @@ def canary(cluster: Cluster, database: str, snapshot_time: datetime) -> Canary |
 
 
 def _canary_table(connection: psycopg.Connection[Any]) -> tuple[str, str] | None:
-    row = connection.execute(
-        "select n.nspname, c.relname from pg_catalog.pg_class as c"
-        " join pg_catalog.pg_namespace as n on n.oid = c.relnamespace"
-        " join pg_catalog.pg_attribute as a on a.attrelid = c.oid and a.attname = 'written_at' and not a.attisdropped"
-        " where c.relname = %s and c.relkind in ('r', 'p') order by 1 limit 1",
-        [CANARY],
-    ).fetchone()
+    row = connection.execute(statements.load("restore", "canary").encode(), {"name": CANARY}).fetchone()
     return (row[0], row[1]) if row else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from upkeep.adapters import backup_snapshot, fingerprint
+from upkeep.adapters import backup_snapshot, fingerprint, statements
 from upkeep.adapters.fingerprint import Table
 from upkeep.core.backup import LargeObjects, Manifest, SequenceValue, TableProof, differences
 from upkeep.core.restore import TableDifference, range_differences
@@ -61,14 +61,10 @@ def _sequences(connection: psycopg.Connection[Any], expected: tuple[SequenceValu
 
     found = []
     for sequence in expected:
-        row = connection.execute(
-            "select n.nspname, c.relname from pg_catalog.pg_class as c"
-            " join pg_catalog.pg_namespace as n on n.oid = c.relnamespace where c.oid = pg_catalog.to_regclass(%s)",
-            [sequence.name],
-        ).fetchone()
+        row = connection.execute(statements.load("restore", "relation").encode(), {"name": sequence.name}).fetchone()
         wanted, got = _value(sequence.last_value, sequence.is_called), "no such sequence"
         if row is not None:
-            name = sql.Identifier(row["nspname"], row["relname"])
+            name = sql.Identifier(row["schema"], row["name"])
             value = connection.execute(sql.SQL("select last_value, is_called from {}").format(name)).fetchone()
             got = _value(value["last_value"], value["is_called"]) if value else got
         if got != wanted:

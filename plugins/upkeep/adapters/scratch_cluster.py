@@ -22,7 +22,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from upkeep.adapters import pg_tools
+from upkeep.adapters import pg_tools, statements
 from upkeep.adapters.pg_tools import Programs
 from upkeep.adapters.process import environment
 from upkeep.adapters.scratch_place import check_reachable, private, server_user, socket_folder
@@ -255,11 +255,7 @@ class Cluster:
         :raises UnsafeError: it is another server.
         """
         with self.connect("template1") as connection:
-            row = connection.execute(
-                "select pg_catalog.current_setting('data_directory'), pg_catalog.current_setting('listen_addresses'),"
-                " pg_catalog.current_setting('unix_socket_directories'), system_identifier::text"
-                " from pg_catalog.pg_control_system()"
-            ).fetchone()
+            row = connection.execute(statements.load("restore", "identity").encode()).fetchone()
         expected = (str(self.data), "", str(self.socket))
         if row is None or row[:3] != expected:
             raise UnsafeError(f"the server that answers is {row}, expected {expected}", "nothing was written to it")
