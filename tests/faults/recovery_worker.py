@@ -22,12 +22,18 @@ from upkeep.core.recovery import DatabaseOrder
 from upkeep.core.system import StoreRef
 
 
-def main(order: dict[str, Any]) -> None:
-    """Restore until the step comes."""
+def store_of(order: dict[str, Any]) -> S3Store:
+    """Open the store that a test works with."""
     client = boto3.client(
         "s3", endpoint_url=order["endpoint"], region_name="us-east-1", aws_access_key_id=order["key"],
         aws_secret_access_key=order["secret"], config=Config(s3={"addressing_style": "path"}),
     )  # fmt: skip
+    return S3Store(client, order["bucket"], "kept")
+
+
+def main(order: dict[str, Any]) -> None:
+    """Restore until the step comes."""
+    store = store_of(order)
 
     def tell(text: str) -> None:
         print(text, flush=True)
@@ -38,7 +44,7 @@ def main(order: dict[str, Any]) -> None:
 
     place = Place(store=StoreRef(url=f"s3://{order['bucket']}/kept", conn_id="store"), target=order["target"])
     recoverer = make_recoverer(
-        {"db": order["db"], "admin": order["admin"]}.__getitem__, lambda _: S3Store(client, order["bucket"], "kept"),
+        {"db": order["db"], "admin": order["admin"]}.__getitem__, lambda _: store,
         Path(order["scratch"]),
     )  # fmt: skip
     recoverer.restore(

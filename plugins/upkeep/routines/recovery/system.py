@@ -74,16 +74,7 @@ def observe(job: Job[RecoveryTarget, Settings]) -> Seen:
         raise ConfigurationError(
             f"{target.id} starts services and names nothing to ask", "add `check: <http target>` to the system file"
         )
-    order = Rebuild(
-        target=target.id,
-        run_id=job.run_id,
-        parts=tuple(_part(job.system, name) for name in target.parts),
-        services=target.services,
-        start_seconds=job.settings.start_seconds,
-        jobs=job.settings.jobs,
-        programs=job.settings.programs,
-    )
-    return Seen(order=order, leftovers=job.tools.recovery.leftovers(target.id))
+    return Seen(order=_order(job), leftovers=job.tools.recovery.leftovers(target.id))
 
 
 def judge(job: Job[RecoveryTarget, Settings], seen: Seen) -> Judgement:
@@ -102,7 +93,7 @@ def plan(job: Job[RecoveryTarget, Settings], seen: Seen) -> Plan:
         subject=job.target.id,
         reason=f"bring {parts} back from their newest backups alone",
         undo="the scratch place is removed",
-        details={"order": seen.order.model_dump(mode="json")},
+        details={"parts": [part.place.series for part in seen.order.parts], "command": " ".join(seen.order.services)},
     )
     return Plan(actions=(sweep, test) if seen.leftovers else (test,))
 
@@ -113,8 +104,7 @@ def act(job: Job[RecoveryTarget, Settings], action: Action) -> Outcome:
         removed = job.tools.recovery.sweep(job.target.id)
         freed = size(sum(left.bytes for left in removed))
         return Outcome(status=OutcomeStatus.DONE, detail=f"removed {len(removed)} scratch places, {freed}")
-    order = Rebuild.model_validate(action.details["order"])
-    done = job.tools.recovery.rebuild(order, job.tools.log.info, lambda address: _ask(job, address))
+    done = job.tools.recovery.rebuild(_order(job), job.tools.log.info, lambda address: _ask(job, address))
     findings = _findings(job, done)
     bad = any(f.severity.rank >= Severity.UNKNOWN.rank for f in findings)
     return Outcome(
@@ -140,6 +130,18 @@ def verify(job: Job[RecoveryTarget, Settings], seen: Seen, outcomes: tuple[Outco
         for one in left
     )
     return Judgement(findings=findings)
+
+
+def _order(job: Job[RecoveryTarget, Settings]) -> Rebuild:
+    return Rebuild(
+        target=job.target.id,
+        run_id=job.run_id,
+        parts=tuple(_part(job.system, name) for name in job.target.parts),
+        services=job.target.services,
+        start_seconds=job.settings.start_seconds,
+        jobs=job.settings.jobs,
+        programs=job.settings.programs,
+    )
 
 
 def _part(system: System, name: str) -> Part:
