@@ -172,6 +172,16 @@ def test_what_keeps_the_canary_from_being_written_does_not_keep_the_backup(shop:
     assert run(shop, {"care": shop.postgres.dsn("shop", "poor")})[1] == []
 
 
+def test_a_role_that_acts_for_the_owner_may_write_it(shop: World) -> None:
+    """A member of the database's owner, as maintenance roles are, needs no further grant to make and write the row."""
+    shop.postgres.create_role("landlord")
+    shop.postgres.create_role("carer", member_of=("landlord",))
+    with shop.connect() as connection:
+        connection.execute("alter database shop owner to landlord")
+        connection.execute("revoke create on schema public from public")
+    assert run(shop, {"care": shop.postgres.dsn("shop", "carer")})[1] == []
+
+
 def test_without_a_maintenance_connection_it_is_off_and_says_so(shop: World) -> None:
     """One information tells how to switch it on; switched off by setting, it says nothing and writes nothing."""
     outcomes, findings = run(shop, None, {"maintenance_conn_id": None})
