@@ -154,6 +154,7 @@ def test_what_is_missing_is_named_with_its_cure(newest: Cluster) -> None:
     assert caught.value.hint == "ALTER ROLE poor REPLICATION"
     newest.run("alter role poor replication")
     assert poor.physical.look(DATABASE, newest.programs).timeline == 1
+    assert poor.backup(max_rate=200_000).manifest.source.system_identifier  # nothing more is needed
     hba = server.pgdata / "pg_hba.conf"
     before = hba.read_text()
     try:

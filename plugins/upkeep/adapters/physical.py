@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import select
 import subprocess
@@ -25,6 +27,7 @@ from upkeep.core.system import StoreRef
 
 NAME = "base.tar"
 _TICK_SECONDS = 5.0
+_PIPE_BYTES = 1 << 20  # what Linux gives to anybody
 _SAY_SECONDS = 0.5
 
 
@@ -128,6 +131,8 @@ class _Taking:
     def _stream(self, program: Program, packer: Packer) -> None:
         """Read the archive in blocks until it ends; the parts of a block arrive as the server sends them."""
         handle = program.stdout.fileno()
+        with contextlib.suppress(OSError, AttributeError):  # fewer turns of both sides, where the system lets us
+            fcntl.fcntl(handle, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
         parts: list[bytes] = []
         size = 0
         while True:
