@@ -15,7 +15,7 @@ from upkeep.core.catalogue import Entry
 from upkeep.core.retention import TOLERANCE, Decision, Rules, decide, forecast, period, taken
 from upkeep.core.system import Hold, Retention
 
-HISTORIES = int(os.environ.get("UPKEEP_TEST_HISTORIES", "300"))
+HISTORIES = int(os.environ.get("UPKEEP_TEST_HISTORIES", "150"))
 START = datetime(2024, 1, 1, 1, 30, tzinfo=UTC)
 DAY = timedelta(days=1)
 TIERS = ("daily", "weekly", "monthly", "quarterly", "yearly")
@@ -207,6 +207,7 @@ def test_what_the_store_locks_stays_until_it_lets_go() -> None:
     decision = decide(backups, rules, START + 29 * DAY)
     assert len(kept(decision)) == 10
     assert any("locked by the store until" in r for r in decision.reasons(backups[-9].id))
+    assert set(decision.locked) == {b.id for b in backups[-10:-2]}
 
 
 def test_unreadable_manifests_keep_themselves_and_freeze_chains() -> None:

@@ -8,8 +8,9 @@ end with is never removed on the way.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
@@ -90,13 +91,14 @@ class Going(Model):
     day: date
 
 
+@functools.lru_cache(maxsize=10_000)
 def taken(backup_id: str) -> datetime:
     """Return when a backup was begun, which its id tells.
 
     >>> taken("20261121T013000Z-0123abcd").isoformat()
     '2026-11-21T01:30:00+00:00'
     """
-    return datetime.strptime(backup_id[:16], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+    return datetime.fromisoformat(backup_id[:16])
 
 
 def decide(
@@ -143,19 +145,22 @@ def holding(holds: Iterable[Hold], backup_id: str, today: date) -> Iterator[str]
 def period(tier: SlotTier, moment: datetime, zone: ZoneInfo) -> str:
     """Name the period of a tier in which a moment lies; of one tier, names sort by time.
 
-    >>> period("weekly", datetime(2027, 1, 1, 12, tzinfo=UTC), ZoneInfo("UTC"))
+    >>> period("weekly", taken("20270101T120000Z-00000000"), ZoneInfo("UTC"))
     'week 2026-W53'
     """
-    day = moment.astimezone(zone).date()
+    return _names(moment.astimezone(zone).date())[tier]
+
+
+@functools.lru_cache(maxsize=10_000)
+def _names(day: date) -> Mapping[SlotTier, str]:
     year, week, _ = day.isocalendar()
-    names: dict[SlotTier, str] = {
+    return {
         "daily": f"day {day}",
         "weekly": f"week {year}-W{week:02}",
         "monthly": f"month {day:%Y-%m}",
         "quarterly": f"quarter {day.year}-Q{(day.month + 2) // 3}",
         "yearly": f"year {day.year}",
     }
-    return names[tier]
 
 
 class _Series:
@@ -174,8 +179,11 @@ class _Series:
         bad = {*self.broken, *self.tainted}
         self.good = [i for i in self.present if i not in bad]
         self.proved = [i for i in self.good if self._is_proved(i)]
+        self.is_proved = frozenset(self.proved)
         self.reasons: dict[str, list[str]] = {i: [] for i in self.entries}
-        self.periods = {(tier, i): period(tier, taken(i), rules.zone) for i in self.entries for tier in TIERS}
+        zone = rules.zone
+        days = {i: _names(taken(i).astimezone(zone).date()) for i in self.entries}
+        self.periods = {(tier, i): names[tier] for i, names in days.items() for tier in TIERS}
 
     def decide(self, frozen: str) -> Decision:
         slots = self._slots()
@@ -224,7 +232,7 @@ class _Series:
         newest = self.present[0]
         if newest in self.tainted or newest in self.broken:
             return f"the newest backup, {newest}, is suspicious"
-        if newest not in self.proved:
+        if newest not in self.is_proved:
             return f"the newest backup, {newest}, is not proved"
         unknown = sorted(i for i in self.unreadable if i in self.entries and self.entries[i].kind == "physical")
         return f"nobody knows what {unknown[0]} needs: its manifest cannot be read" if unknown else ""
@@ -246,7 +254,7 @@ class _Series:
         """
         entry = self.entries[backup_id]
         fit = (entry.tier == tier, entry.parent is None, entry.tested_ok is True) if tier != "daily" else ()
-        return (backup_id in self.proved, *fit, backup_id)
+        return (backup_id in self.is_proved, *fit, backup_id)
 
     def _keep(self, slots: Sequence[Slot], frozen: str) -> None:
         """Note every reason for which a backup stays, and last that kept ones need it."""
@@ -286,7 +294,7 @@ class _Series:
         rivals = [i for i in self.good if self.periods[slot.tier, i] == slot.period]
         if slot.id == rivals[0]:
             return f"newest of {slot.period}"
-        if slot.id == next((i for i in rivals if i in self.proved), None):
+        if slot.id == next((i for i in rivals if i in self.is_proved), None):
             return f"newest proved of {slot.period}"
         return f"best of {slot.period}"
 
