@@ -68,12 +68,19 @@ def rewritten(lab: World, kept: Kept[Manifest], **changes: Any) -> None:
 def test_hostile_database_is_proved_identical(major: int) -> None:
     """Whatever rows are made of, a sound backup passes every look, and no server nor folder is left."""
     with world(major) as made:
-        made.database("shop", *SHOP, "alter database shop set search_path to public, pg_catalog")
+        made.database("shop", "create schema hidden", "create table hidden.mark as select 1 as n", *SHOP)
+        with made.connect() as connection:  # the application's own settings must not be in the way of any look
+            connection.execute("alter database shop set search_path to hidden, public")
+            connection.execute("alter database shop set default_transaction_read_only to on")
+            connection.execute("alter database shop set statement_timeout to '7s'")
         kept = made.backup()
-        smoke = {"customers": Smoke(sql="select count(*) from customer", equals=20000)}
+        smoke = {
+            "customers": Smoke(sql="select count(*) from customer", equals=20000),
+            "path": Smoke(sql="select n from mark", equals=1),
+        }
         seen = test(made, kept.manifest.id, smoke=smoke)
         assert (seen.failures, seen.corruption, seen.differences, seen.missing) == ((), (), (), ())
-        assert seen.ok and seen.smoke["customers"].ok
+        assert seen.ok and len(seen.smoke) == 2
         assert seen.rows == kept.manifest.rows
         assert seen.checked == ("amcheck", "fingerprints")
         assert {"fetch", "preflight", "start", "restore", "amcheck", "compare", "smoke", "remove"} == set(seen.phases)

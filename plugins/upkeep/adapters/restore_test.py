@@ -196,12 +196,14 @@ class _DumpTest(_Test[Manifest]):
             self.notes += prepared.notes
         if any(m.stops for m in prepared.missing):
             return
-        self.restore(cluster, tools, archive, prepared.settings)
+        self.restore(cluster, tools, archive)
         self.check_pages(cluster, DATABASE)
         with self.phase("compare"):
             found, rows = restore_compare.compare(cluster.conninfo(DATABASE), self.manifest, self.options.jobs)
         self.seen |= {"differences": tuple(found), "rows": rows, "tables": len(self.manifest.tables)}
         self.checked.append("fingerprints")
+        # Only now: the source's limits are for its application, whose questions come next.
+        self.notes += restore_prepare.apply_settings(cluster, prepared.settings)
         self.ask(cluster, DATABASE)
 
     def fetch(self, folder: Path) -> Path:
@@ -213,7 +215,7 @@ class _DumpTest(_Test[Manifest]):
             backup_fetch.fetch(self.store, prefix, self.manifest, archive, jobs=self.options.fetch_jobs)
         return archive
 
-    def restore(self, cluster: Cluster, tools: pg_tools.Programs, archive: Path, settings: list[str]) -> None:
+    def restore(self, cluster: Cluster, tools: pg_tools.Programs, archive: Path) -> None:
         """Run pg_restore and sort what it complains of."""
 
         def watch() -> None:
@@ -222,7 +224,6 @@ class _DumpTest(_Test[Manifest]):
 
         with self.phase("restore"):
             said = pg_restore.restore(tools, cluster.conninfo(DATABASE), archive, jobs=self.options.jobs, on_tick=watch)
-            self.notes += restore_prepare.apply_settings(cluster, settings)
         passing = [c.message for c in said if any(words in c.message for words in _PASSING)]
         if passing or not cluster.running:
             raise _gone(cluster, *passing[:2])
