@@ -138,6 +138,7 @@ def keep_wal(conninfo: str, name: str) -> Iterator[bool]:
 
     with backup_snapshot.connect(conninfo) as connection:
         kept = True
+        connection.execute("set idle_session_timeout = 0")  # it does nothing for hours, and that is its use
         try:
             connection.execute("select pg_catalog.pg_create_physical_replication_slot(%s, true, true)", [name])
         except (psycopg.errors.ConfigurationLimitExceeded, psycopg.errors.ObjectNotInPrerequisiteState):
