@@ -5,14 +5,18 @@ from __future__ import annotations
 import contextlib
 import gzip
 import hashlib
+import json
 import os
 import random
 import signal
 import socket
 import sqlite3
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -298,3 +302,36 @@ def test_no_scratch_server_outlives_a_check(world: CopiesWorld) -> None:
     mine = [p for p in psutil.Process().children(recursive=True) if "redis.conf" in " ".join(p.cmdline())]
     assert mine == []
     assert list(world.scratch.iterdir()) == []
+
+
+def test_a_worker_killed_anywhere_leaves_whole_backups_or_leftovers(world: CopiesWorld) -> None:
+    """After each SIGKILL no program outlives the worker, every backup listed is whole, and sweeping leaves no trace."""
+    import psutil
+
+    assert world.cache is not None
+    order = {
+        "port": world.cache.port, "password": world.cache.password, "scratch": str(world.scratch), "run": RUN,
+        "store": world.ref.url, "programs": PROGRAMS, "path": str(world.path),
+    }  # fmt: skip
+    dice = random.Random(2026)
+    for _ in range(max(FLIPS // 2, 1)):
+        worker = subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("copies_worker.py")), json.dumps(order)],
+            stdout=subprocess.PIPE, text=True,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
+        )  # fmt: skip
+        assert worker.stdout and worker.stdout.readline() == "ready\n"
+        time.sleep(dice.random() * 0.6)
+        programs = psutil.Process(worker.pid).children(recursive=True)
+        worker.kill()
+        worker.communicate()
+        assert psutil.wait_procs(programs, timeout=10)[1] == []
+        for kind in ("sqlite", "redis"):
+            place = world.place(kind)
+            world.archive.sweep(place, RUN, timedelta(hours=2))
+            listed = world.archive.stored(place)
+            assert all(s.complete for s in listed)
+            for one in listed[:2]:
+                assert world.check(kind, one.id).ok
+        assert list(world.scratch.iterdir()) == []
+    assert world.run("backup.redis", "redis")[1] == []
