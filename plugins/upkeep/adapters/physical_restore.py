@@ -24,6 +24,7 @@ from upkeep.core.physical import SERVER_MANIFEST
 _HINT = "take an older backup, make a new one now, and look at the store"
 _LONGEST = 1000  # no chain is that long: a circle of parents is
 _AHEAD = 16
+_TAR_BYTES = 128 << 10  # tarfile copies what is left of it at every header
 
 
 def chain(store: Store, series: str, backup_id: str) -> tuple[PhysicalManifest, ...]:
@@ -151,7 +152,7 @@ def extract(blocks: Callable[[], Iterator[bytes]], codec: physical_zstd.Codec, i
     into.mkdir(mode=0o700)
     with _Stream(lambda: codec.decompress(blocks())) as stream:
         try:
-            with tarfile.open(fileobj=cast(IO[bytes], stream), mode="r|", bufsize=1 << 20) as tar:
+            with tarfile.open(fileobj=cast(IO[bytes], stream), mode="r|", bufsize=_TAR_BYTES) as tar:
                 vars(tar)["copybufsize"] = 1 << 20  # by default 16 kB
                 tar.extractall(into, filter=_ours)  # noqa: S202  # the filter lets nothing out of the folder
         except (tarfile.TarError, EOFError) as error:
@@ -184,7 +185,7 @@ class _Stream:
     def __init__(self, blocks: Callable[[], Iterator[bytes]]) -> None:
         self._queue: queue.Queue[bytes | UpkeepError | None] = queue.Queue(_AHEAD)
         self._gone = threading.Event()
-        self._rest, self._ended = b"", False
+        self._rest, self._at, self._ended = b"", 0, False
         self._thread = threading.Thread(target=self._fill, args=(blocks,), name="unpack", daemon=True)
         self._thread.start()
 
@@ -197,17 +198,15 @@ class _Stream:
 
     def read(self, size: int) -> bytes:
         """Return up to `size` bytes; none at the end. :raises UpkeepError: what making the blocks raised."""
-        if not self._rest and not self._ended:
+        if self._at >= len(self._rest) and not self._ended:
             got = self._queue.get()
             if isinstance(got, UpkeepError):
                 self._ended = True
                 raise got
             self._ended = got is None
-            self._rest = got or b""
-        if len(self._rest) <= size:
-            out, self._rest = self._rest, b""
-            return out
-        out, self._rest = self._rest[:size], self._rest[size:]
+            self._rest, self._at = got or b"", 0
+        out = self._rest[self._at : self._at + size]
+        self._at += len(out)
         return out
 
     def _fill(self, blocks: Callable[[], Iterator[bytes]]) -> None:
