@@ -178,6 +178,17 @@ def test_kinds_of_one_target_are_told_apart(ledger: Ledger):
     assert [(e.verified_ok, e.parent) for e in catalogue.entries(TARGET, "physical")] == [(None, B2)]
 
 
+def test_a_look_at_a_further_copy_proves_only_that_copy(ledger: Ledger):
+    """Of the backup that lies in that place; one of the same id elsewhere (a mirrored bucket) is not proved by it."""
+    ledger.write(*told(1, backup=made(kind="files", location="s3://a/x/b1")))
+    ledger.write(*told(2, backup=made(B2, kind="files", location="s3://b/x/b2")))
+    for number, backup_id in enumerate((B1, B2), 3):
+        seen = {"id": backup_id, "kind": "files", "ok": True, "store": "s3://b/x/"}
+        ledger.write(*told(number, routine="backup.verify", verification_of_copy=seen))
+    verified = {e.id: e.verified_ok for e in LedgerCatalogue(ledger).entries(TARGET, "files")}
+    assert verified == {B1: None, B2: True}
+
+
 def test_learning_completes_and_never_overwrites(ledger: Ledger):
     """What only a store knew is added; what is on record stays, proof and all; doing it again changes nothing."""
     for events in STORY[:3]:

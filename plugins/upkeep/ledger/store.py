@@ -28,7 +28,7 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 # Any constant works as long as no other program uses it on the same database: ASCII of "upkeep".
 ADVISORY_LOCK = 0x75706B656570
 # Keys of an outcome's evidence that the catalogue of backups is made of, each with its own `project_evidence_*`.
-EVIDENCE = ("backup", "verification", "restore_test", "removed")
+EVIDENCE = ("backup", "verification", "verification_of_copy", "restore_test", "removed")
 RETRY_AFTER_SECONDS = 20
 # The server gives a statement up after the first; when it says nothing at all, the connection is cut after the second.
 STATEMENT_SECONDS = 20

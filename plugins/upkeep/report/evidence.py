@@ -145,6 +145,7 @@ def _why(gone: Mapping[str, Any]) -> str:
 _BLOCKS: Mapping[str, Callable[[Mapping[str, Any], ZoneInfo], Proof]] = {
     "backup": _backup,
     "verification": _verification,
+    "verification_of_copy": _verification,
     "restore_test": _restore_test,
     "removed": _removed,
 }
