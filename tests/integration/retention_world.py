@@ -108,6 +108,7 @@ class Shelf:
     @property
     def catalogue(self) -> dict[str, Entry]:
         """What is on record, by id."""
+        self.settle()
         return {e.id: e for e in LedgerCatalogue(self.ledger).entries(self.target, self.place.kind)}
 
     def put(self, moment: datetime, ok: bool | None = True, parent: str | None = None, files: int = 2) -> str:
