@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -187,6 +190,26 @@ def test_scratch_server_lets_only_us_in(lab: World, tmp_path: Path) -> None:
         assert (folder / "socket").stat().st_mode & 0o077 == 0
         with pytest.raises(Exception, match="system identifier"):
             cluster.check_own(cluster.control()["Database system identifier"])
+
+
+def test_scratch_server_has_no_network_where_that_can_be(lab: World) -> None:
+    """Where this user may make network namespaces, what is restored can reach no other server, not even here."""
+    from upkeep.adapters.scratch_cluster import Cluster, server_programs
+
+    how = ["unshare", "--net"] if os.geteuid() == 0 else ["unshare", "--user", "--net"]
+    if not shutil.which("unshare") or subprocess.run([*how, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("this user may not make network namespaces here")
+    door = f"/dev/tcp/127.0.0.1/{lab.postgres.port}"
+    knock = f'bash -c "(echo > {door}) 2> /dev/null && echo reached || echo cut off"'
+    assert subprocess.run(knock, shell=True, capture_output=True, check=True).stdout == b"reached\n"
+    programs = server_programs(180000, str(lab.postgres.bin))
+    with scratch_place.scratch_place(lab.scratch, "shop/db", "x") as folder, Cluster(programs, folder) as cluster:
+        cluster.create()
+        cluster.start()
+        with cluster.connect() as connection:
+            connection.execute("create table answer (line text)")
+            connection.execute(f"copy answer from program $${knock}$$".encode())
+            assert connection.execute("select line from answer").fetchone() == ("cut off",)
 
 
 def test_globals_carry_out_roles_only() -> None:
