@@ -93,6 +93,10 @@ def test_killed_at_random_points_nothing_counts_and_the_next_run_is_green(
     assert last.lost == 0
     assert world.restored(last.id).equal
     assert world.archive.compare(world.place, last.id, world.tree).equal
+    # Killed before its mark was whole, a writer is told from one that lives only by its silence.
+    assert {left.reason.split(" for ")[0] for left in lister.sweep(world.place, RUN, timedelta(seconds=-5))} <= {
+        "nothing has been written"
+    }
     for upload in world.store.uploads(f"{world.target}/"):
         world.store.abort(upload)
     done = tree_collect.collect(world.store, world.place, RUN, contents=tree_list.contents, patience=HOURS,

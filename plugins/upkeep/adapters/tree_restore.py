@@ -132,7 +132,8 @@ class _Restoring:
                 except DamagedError:
                     self._damaged.append(entry.name)
                 done += 1
-                self._say(done, len(files), total)
+                if done % 100 == 0 or done == len(files) or entry.size > PACK:
+                    self._say(done, len(files), total)
 
     def _file(self, entry: Entry, blocks: Iterable[bytes]) -> None:
         with self._parent(entry.name) as (handle, name):
