@@ -13,8 +13,11 @@ import shutil
 from pathlib import Path
 
 _MARK = ".trees"
-_VERSION = "2"
+_VERSION = "3"
 _WHEN = 1_760_000_000  # every file was last changed then, so that the seed is the same on every day
+_FOLDERS = (
+    "claims/uploads", "claims/etc", "claims/models", "cardiology/config", "campus/config", "student/results/models",
+)  # fmt: skip
 
 
 def seed_trees(home: Path) -> None:
@@ -25,7 +28,7 @@ def seed_trees(home: Path) -> None:
     mark = home / _MARK
     if mark.exists() and mark.read_text() == _VERSION:
         return
-    for folder in ("claims/uploads", "claims/etc", "cardiology/config", "campus/config", "student/results/models"):
+    for folder in _FOLDERS:
         shutil.rmtree(home / folder, ignore_errors=True)
     dice = random.Random(7)
     for name, (data, mode) in {**_uploads(dice), **_configuration(dice), **_models(dice), **_code()}.items():
@@ -66,14 +69,20 @@ def _configuration(dice: random.Random) -> dict[str, tuple[bytes, int]]:
 
 
 def _models(dice: random.Random) -> dict[str, tuple[bytes, int]]:
-    """The risk model in three versions, and what is said of it."""
-    features = ("clicks", "average_score", "credits", "attempts", "days_since_login")
+    """The risk models of two systems."""
+    students = ("clicks", "average_score", "credits", "attempts", "days_since_login")
+    claims = ("amount", "age", "incidents", "days_to_report")
+    return {**_model(dice, "student/results/models", students), **_model(dice, "claims/models", claims)}
+
+
+def _model(dice: random.Random, folder: str, features: tuple[str, ...]) -> dict[str, tuple[bytes, int]]:
+    """A risk model in three versions, and what is said of it."""
     found = {}
     for version in (1, 2, 3):
         weights = {name: round(dice.gauss(0, 1), 6) for name in features}
         model = {"kind": "logistic-regression", "version": version, "intercept": -0.4, "weights": weights}
-        found[f"student/results/models/risk_model_v{version}.json"] = (_json(model), 0o644)
-    newest = found["student/results/models/risk_model_v3.json"][0]
+        found[f"{folder}/risk_model_v{version}.json"] = (_json(model), 0o644)
+    newest = found[f"{folder}/risk_model_v3.json"][0]
     metadata = {
         "model": "risk_model_v3.json",
         "sha256": hashlib.sha256(newest).hexdigest(),
@@ -81,7 +90,7 @@ def _models(dice: random.Random) -> dict[str, tuple[bytes, int]]:
         "trained": "2026-10-01",
         "metrics": {"auc": 0.842, "f1": 0.731},
     }
-    found["student/results/models/model_metadata.json"] = (_json(metadata), 0o644)
+    found[f"{folder}/model_metadata.json"] = (_json(metadata), 0o644)
     return found
 
 
