@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from upkeep.adapters import backup_fetch, encrypted_store, pg_restore, pg_tools, volume
+from upkeep.adapters import backup_fetch, encrypted_store, pg_restore, pg_tools, recovery_proof, volume
 from upkeep.adapters.archive import Archive
 from upkeep.adapters.backup_snapshot import conninfo_of
 from upkeep.adapters.object_store import Store
@@ -210,11 +210,15 @@ def _judge_fit(session: Session, server: dict[str, Any], manifest: Manifest, not
     if server["version_num"] // 10_000 < source.version_num // 10_000:
         notes.add(Severity.CRITICAL, "version", f"the backup is of PostgreSQL {source.version}, the server"
                   f" {server['version']} is older", "restore into a server of the same or a newer version")  # fmt: skip
-    missing = session.rows("recovery/missing_extensions", names=sorted(source.extensions))
-    if missing:
-        names = ", ".join(row["extension"] for row in missing)
-        notes.add(Severity.CRITICAL, "extensions", f"the server does not have the extensions {names}",
-                  "install their packages on the server")  # fmt: skip
+    hints = {
+        "missing": "install their packages on the server",
+        "superuser": "only a superuser may make them: name such a connection in the setting conn_id",
+    }
+    found = session.rows("recovery/missing_extensions", names=sorted(source.extensions))
+    for why, hint in hints.items():
+        if names := ", ".join(row["extension"] for row in found if row["why"] == why):
+            said = "is not there" if why == "missing" else f"cannot be made by role {server['role']}"
+            notes.add(Severity.CRITICAL, "extensions", f"extension {names} {said}", hint)
 
 
 def _judge_programs(means: Means, session: Session, order: DatabaseOrder, manifest: Manifest, notes: Obstacles) -> None:
@@ -233,6 +237,11 @@ def _judge_programs(means: Means, session: Session, order: DatabaseOrder, manife
         if missing:
             notes.add(Severity.CRITICAL, "roles", f"the server does not have the roles {missing}",
                       f"CREATE ROLE them first; {core.GLOBALS} beside the backup tells how they were")  # fmt: skip
+        owners = recovery_proof.owners(programs, Path(folder))
+        foreign = ", ".join(r["role"] for r in session.rows("recovery/foreign_roles", roles=owners))
+        if foreign:
+            notes.add(Severity.CRITICAL, "owners", f"this role cannot give objects back to their owners {foreign}",
+                      f"GRANT {foreign} TO it, or name a superuser's connection in the setting conn_id")  # fmt: skip
 
 
 def find_programs(server_version: int, manifest: Manifest, folders: str) -> pg_tools.Programs:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from upkeep.adapters import backup_snapshot, fingerprint, pg_restore
+from upkeep.adapters import backup_snapshot, fingerprint, pg_restore, process
 from upkeep.adapters.pg_tools import Programs
 from upkeep.core.backup import Manifest, TableProof, differences
 from upkeep.core.errors import DamagedError, UpkeepError
 from upkeep.core.system import Smoke
 
 _SHOWN = 5
+_OWNER = re.compile(r'^ALTER .* OWNER TO ("(?:[^"]|"")+"|[^\s";]+);$', re.M)
 
 
 def fill(
@@ -51,6 +53,15 @@ def _without_password(conninfo: str, folder: Path) -> str:
             out.write(f"*:*:*:*:{escaped}\n")
         parts["passfile"] = str(file)
     return make_conninfo(**{**parts, "options": options, "application_name": "upkeep restore"})
+
+
+def owners(programs: Programs, archive: Path) -> list[str]:
+    """Return the roles that own what is in an archive. :raises DamagedError: its contents cannot be read."""
+    done, out = process.run([programs.path("pg_restore"), "--schema-only", "--file=-", archive])
+    if done.code:
+        raise DamagedError(f"pg_restore: {' | '.join(done.errors[-3:])}", "the archive's contents cannot be read")
+    found = {match[1] for match in _OWNER.finditer(out.decode(errors="replace"))}
+    return sorted(name[1:-1].replace('""', '"') if name.startswith('"') else name for name in found)
 
 
 def prove(conninfo: str, manifest: Manifest, jobs: int) -> str:
