@@ -6,7 +6,7 @@ Runs every night over every system that `include/systems/` describes:
 1. **Select** the targets, and say what is wrong with a system file if one is bad.
 2. **Database health** of every PostgreSQL and SQLite database.
 3. **Backup** of every PostgreSQL, SQLite and Redis database with proof of its content, and of all files, configuration
-   and models; then **verification** of the newest backup of each.
+   and models; then **verification** of the newest backup of each, and **retention**, which removes what is due.
 4. **Service health** of every endpoint.
 5. **Report** and **verdict**. The verdict fails the run when something critical was found, a routine failed, or an
    expected result is missing.
@@ -23,6 +23,7 @@ from upkeep.operators.backup import (
     BackupVerificationOperator,
     FileBackupOperator,
     RedisBackupOperator,
+    RetentionOperator,
     SqliteBackupOperator,
 )
 from upkeep.operators.database import DatabaseHealthOperator, SqliteHealthOperator
@@ -43,7 +44,9 @@ with cadence_dag(Cadence.DAILY, doc_md=__doc__) as dag:
             RedisBackupOperator.partial(task_id="redis").expand(target=select.of("redis")),
             FileBackupOperator.partial(task_id="files").expand(target=select.of("files", "model")),
         ]
-        backups >> BackupVerificationOperator.partial(task_id="verify").expand(target=select.of(*BACKED_UP))
+        verify = BackupVerificationOperator.partial(task_id="verify").expand(target=select.of(*BACKED_UP))
+        retention = RetentionOperator.partial(task_id="retention").expand(target=select.of(*BACKED_UP))
+        backups >> verify >> retention
 
     with TaskGroup("services"):
         ServiceHealthOperator.partial(task_id="health").expand(target=select.of("http"))

@@ -59,5 +59,7 @@ with cadence_dag(Cadence.MONTHLY, doc_md=__doc__) as dag:
         restore_test = RestoreTestOperator.partial(task_id="restore_test", settings={"which": "random"}).expand(
             target=select.of("postgres")
         )
-        retention = RetentionOperator.partial(task_id="retention").expand(target=select.of(*BACKED_UP))
+        retention = RetentionOperator.partial(task_id="retention", settings={"review": True}).expand(
+            target=select.of(*BACKED_UP)
+        )
         catalogue >> [verify, restore_test] >> retention

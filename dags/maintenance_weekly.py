@@ -7,7 +7,7 @@
    the tables that need it, worst first, and **reindex** of bloated indexes, without locking anybody out.
 2. **SQLite**: integrity, a proved copy, statistics, free pages.
 3. **Physical backup** of every PostgreSQL cluster; **verification round**, so that every stored byte is read again
-   while it is kept; **restore test** of the newest dump of every database; then **retention**.
+   while it is kept; **restore test** of the newest dump of every database.
 4. **Report** and **verdict**. What a person must agree to first (large indexes, rewriting a table) is proposed: each
    proposal waits as a run of `approved_changes` under Required Actions.
 """
@@ -20,7 +20,6 @@ from upkeep.operators.backup import (
     BackupVerificationOperator,
     PhysicalBackupOperator,
     RestoreTestOperator,
-    RetentionOperator,
 )
 from upkeep.operators.capacity import CapacityOperator
 from upkeep.operators.database import (
@@ -62,5 +61,4 @@ with cadence_dag(Cadence.WEEKLY, doc_md=__doc__) as dag:
             target=select.of(*BACKED_UP)
         )
         restore_test = RestoreTestOperator.partial(task_id="restore_test").expand(target=select.of("postgres"))
-        retention = RetentionOperator.partial(task_id="retention").expand(target=select.of(*BACKED_UP))
-        physical >> [verify, restore_test] >> retention
+        physical >> [verify, restore_test]
