@@ -38,7 +38,7 @@ def _rows(conninfo: str, manifest: Manifest) -> tuple[str, int | None]:
     if now["writes"] < manifest.writes or (reset is not None and reset > manifest.source.snapshot_time):
         return f"{_UNKNOWN}: the server's counters were reset meanwhile", None
     count = int(now["writes"]) - manifest.writes
-    return f"{count} rows written since (rolled-back ones count)", count
+    return f"at least {count} rows written since", count
 
 
 def _files(paths: tuple[str, ...], since: float) -> tuple[str, int | None]:

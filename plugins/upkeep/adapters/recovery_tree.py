@@ -183,7 +183,7 @@ class TreeRestore:
         kept = [u.before for u in planned if u.before]
         return Restored(
             backup=manifest.id,
-            name=str(base) if len(units) > 1 else str(units[0]),
+            name=", ".join(map(str, units)),
             kept=", ".join(kept),
             undo=tuple(f"mv -T {u.path} {u.path}.undone && mv -T {u.before} {u.path}" for u in planned if u.before),
             steps=tuple(self._line.steps),

@@ -235,7 +235,8 @@ def _lost(seen: Seen) -> str:
     if not present.exists:
         return f"there is nothing under this name now; the backup is {age} old"
     what = "rows written" if chosen.rows is not None else "files changed"
-    known = f"{present.changed} {what}" if present.changed is not None else f"an unknown number of {what}"
+    # Counters go with the tables they belong to, and removed files are not seen.
+    known = f"at least {present.changed} {what}" if present.changed is not None else f"an unknown number of {what}"
     return f"the work of the last {age} is not in the backup ({known} since)"
 
 

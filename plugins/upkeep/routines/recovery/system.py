@@ -267,13 +267,14 @@ def _age(job: Job[RecoveryTarget, Settings], part: PartBack) -> timedelta | None
 def _told(job: Job[RecoveryTarget, Settings], done: Rebuilt) -> str:
     back = sum(not part.trouble for part in done.parts)
     well = sum(answer.well for answer in done.answers)
-    served = f", {well} of {len(done.answers)} endpoints well"
-    if done.services == "none":
-        served = ", and whether the system works on them was not tried (no `services`)"
+    served = {
+        "answered": f"{well} of {len(done.answers)} endpoints well",
+        "not started": done.trouble,
+        "none": "whether the system works on them was not tried (no `services`)",
+    }[done.services]
     lost = "; ".join(_lost(job, part) for part in done.parts)
-    return (
-        f"{back} of {len(done.parts)} parts back in {duration(done.seconds)}{served}. What would have been lost: {lost}"
-    )
+    took = f"{back} of {len(done.parts)} parts back in {duration(done.seconds)}"
+    return f"{took}; {served}. What would have been lost: {lost}"
 
 
 def _lost(job: Job[RecoveryTarget, Settings], part: PartBack) -> str:
