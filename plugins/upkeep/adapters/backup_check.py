@@ -47,7 +47,7 @@ class Checking[M: BaseManifest]:
                     size += len(block)
                     copy.write(block)
         except DamagedError as error:
-            self.fault("integrity", entry.name, error.message, "missing", f"{entry.size} bytes")
+            self.fault("integrity", entry.name, error.message, "missing or damaged", f"{entry.size} bytes")
             return
         self.bytes += size
         if size != entry.size:

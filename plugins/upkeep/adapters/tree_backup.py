@@ -110,8 +110,8 @@ class TreeArchive:
                 f"{place.target} is secret, and its store {place.store.url} does not encrypt",
                 "add `key_conn_id: <connection with the keys>` to the store in the system file",
             )
-        store = self._store(place.store).for_tier(options.tier)
-        making = Making(store, place, run_id)
+        store = self._store(place.store)
+        making = Making(store, place, run_id, options.tier)
         with backup_staging.staging(self._scratch, place.target, making.id) as folder, making:
             return _Backup(making, files, options, folder, say).run()
 

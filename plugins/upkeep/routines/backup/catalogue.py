@@ -143,6 +143,8 @@ def _look(job: Job[Any, Settings], places: Sequence[Place]) -> Iterator[Series]:
     missing = [e for stock in stocks for e in stock.missing]
     # Asked again where something is missing, for retention may be removing it just now.
     again = {e.id for stock in _stocks(job, places) for e in stock.missing} if missing else set()
+    # Retention was killed before it could put on record what it had removed; its next run does that.
+    again -= {note.id for place in places for note in _common.archiver(job).removals(place)} if again else set()
     proved = any(e.proved for stock in stocks for e in stock.present)
     for number, stock in enumerate(stocks):
         lost = tuple(e for e in stock.missing if e.id in again)
