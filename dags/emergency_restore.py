@@ -10,12 +10,13 @@ the backup is restored *beside*, compared with its manifest, and swapped in by r
    who is connected, what would be lost. When it is red, its log says what to mend; trigger again.
 3. **ask** waits under *Required Actions*. Read `would be lost` and `newest data`. **Approve** cuts everybody off for a
    few seconds at the end, not before. **Reject** changes nothing.
-4. **safety** backs the present state up. When it cannot be read any more, trigger again with `without_safety_backup`.
+4. **mend** goes back from what an interrupted restore left half done; **safety** backs the present state up. When it
+   cannot be read any more, trigger again with `without_safety_backup`.
 5. **do** fetches, restores beside, compares every row, asks the smoke questions, swaps, and connects as the
    application does. When anything fails, the present state has its name again and takes connections.
 6. **report** has times, proof and the commands that **undo** it.
 
-When a worker dies in the middle: trigger it again. The next restore finds what is half done and goes back first.
+When a worker dies in the middle: trigger it again. What is half done is shown, and undone before anything else.
 
 Afterwards: tell the application's owners from when the data are, compare with the kept one what came later, and drop
 `<name>__before_<time>` by hand when nobody misses anything.
@@ -29,6 +30,7 @@ from upkeep.operators.recovery import (
     RESTORE,
     EmergencyRequestOperator,
     EmergencyRestoreOperator,
+    MendOperator,
     SafetyBackupOperator,
     restorable,
 )
@@ -81,6 +83,7 @@ with runbook_dag(
 ) as dag:
     request = EmergencyRequestOperator(task_id="request")
     ask = AskPersonOperator(task_id="ask")
+    mend = MendOperator(task_id="mend")
     safety = SafetyBackupOperator(task_id="safety")
     restore = EmergencyRestoreOperator(task_id="do")
-    request >> ask >> safety >> restore
+    request >> ask >> mend >> safety >> restore

@@ -52,7 +52,7 @@ class Site:
         trees = tree_backup.make_trees(self.open, self.scratch)
         trees.backup(FileSet(paths=self.paths), self.place, TreeOptions(), "run", lambda _: None)
 
-    def job(self, tell: Callable[[str], None] = lambda _: None) -> tuple[Routine, Job[Any, Any]]:
+    def job(self, tell: Callable[[str], None] = lambda _: None, **more: Any) -> tuple[Routine, Job[Any, Any]]:
         routine, now = Routine.load("upkeep.routines.recovery.restore"), datetime.now(UTC)
         tools = SimpleNamespace(
             recovery=make_recoverer(lambda _: "", self.open, self.scratch), now=lambda: datetime.now(UTC),
@@ -64,7 +64,7 @@ class Site:
         )
         return routine, Job(
             routine=routine.name, target=FileSetTarget(paths=self.paths, id="shop/files"), system=system, run_id="run",
-            settings=routine.settings(reason="somebody deleted uploads"), try_number=1, tools=tools,
+            settings=routine.settings(reason="somebody deleted uploads", **more), try_number=1, tools=tools,
             window=Window(start=now, end=now),
         )  # type: ignore[arg-type] # fmt: skip
 
@@ -73,8 +73,8 @@ class Site:
         seen = routine.observe(job)
         return seen, list(routine.judge(job, seen).findings), routine.plan(job, seen).actions
 
-    def restore(self, tell: Callable[[str], None] = lambda _: None) -> Any:
-        routine, job = self.job(tell)
+    def restore(self, tell: Callable[[str], None] = lambda _: None, **more: Any) -> Any:
+        routine, job = self.job(tell, **more)
         seen = routine.observe(job)
         [action] = routine.plan(job, seen).actions
         outcome = routine.act(job, action)
@@ -193,7 +193,7 @@ def test_a_folder_that_is_gone_comes_back(uploads: Site):
     import shutil
 
     shutil.rmtree(uploads.home / "uploads")
-    seen, _, _ = uploads.flight()
-    assert not seen.preflight.present.exists
-    outcome = uploads.restore()
+    seen, findings, _ = uploads.flight()
+    assert not seen.preflight.present.exists and [f.check for f in findings] == ["safety"]
+    outcome = uploads.restore(without_safety_backup=True)
     assert part(uploads, "uploads/") == GOOD and outcome.evidence["recovery"]["kept"] == ""

@@ -321,9 +321,10 @@ def test_a_database_that_is_gone_comes_back(shop: World):
     """Somebody dropped it: owner, settings and rows come from the dump."""
     with shop.postgres.connect() as connection:
         connection.execute("drop database shop with (force)")
-    seen, _, _ = flight(shop, app="postgres")
-    assert not seen.preflight.present.exists
-    outcome, wrong = restore(shop, app="postgres")
+    seen, findings, _ = flight(shop, app="postgres")
+    assert not seen.preflight.present.exists and [f.check for f in findings] == ["safety"]
+    assert flight(shop, app="postgres", without_safety_backup=True)[1] == []
+    outcome, wrong = restore(shop, app="postgres", without_safety_backup=True)
     assert wrong == [] and outcome.evidence["recovery"]["kept"] == ""
     assert names(shop) == ["shop"] and claims(shop) == 2000
     now = facts(shop)
@@ -338,10 +339,25 @@ def test_a_killed_restore_is_undone_by_the_next_one(shop: World, step: str):
     halves = flight(shop)[0].preflight.halves
     outcome, wrong = restore(shop)
     assert wrong == [] and claims(shop) == 2000, halves
+    assert list(shop.scratch.glob("backup-*")) == []
     assert names(shop) == sorted(["shop", outcome.evidence["recovery"]["kept"]])
     with shop.postgres.connect() as connection:
         connection.execute(f'alter database "{outcome.evidence["recovery"]["kept"]}" allow_connections true'.encode())
     assert claims(shop, outcome.evidence["recovery"]["kept"]) == 10
+
+
+@ON_NEWEST
+def test_what_is_half_done_can_be_mended_alone(shop: World):
+    """Before the safety backup: the present database takes connections again, and nothing lies beside it."""
+    kill(shop, "close shop")
+    routine, one = job(shop, mend_only=True)
+    seen = routine.observe(one)
+    [action] = routine.plan(one, seen).actions
+    outcome = routine.act(one, action)
+    assert outcome.status is OutcomeStatus.DONE and "never swapped in" in outcome.detail
+    assert routine.verify(one, seen, (outcome,)).findings == ()
+    untouched(shop)
+    assert routine.plan(one, routine.observe(one)).actions == ()
 
 
 def kill(lab: World, step: str) -> None:

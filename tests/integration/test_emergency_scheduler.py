@@ -140,7 +140,9 @@ def test_a_person_reads_what_is_at_stake_and_agrees(story: Story):
     with story.server.connect("shop") as connection:
         assert connection.execute("select count(*) from claim").fetchone() == (1000,)
     done = rows(story, run)
-    assert {task: row["state"] for task, row in done.items()} == dict.fromkeys(("request", "safety", "do"), "success")
+    assert {task: row["state"] for task, row in done.items()} == dict.fromkeys(
+        ("request", "mend", "safety", "do"), "success"
+    )
     assert (done["safety"]["routine"], done["do"]["routine"]) == ("backup.postgres", "recovery.restore")
     [action] = site.ask("select * from upkeep.action where routine_run_id = %s", done["do"]["id"])
     kept = action["evidence"]["recovery"]
@@ -161,7 +163,7 @@ def test_what_is_rejected_changes_nothing(story: Story):
     site.answer(run, "Reject", DAG)
     assert site.airflow.wait(DAG, run, 120) == "success"
     assert (site.folder / "uploads" / "photo").read_text() == "broken"
-    assert site.state(run, "safety", DAG) == "skipped" and site.state(run, "do", DAG) == "skipped"
+    assert site.state(run, "mend", DAG) == "skipped" and site.state(run, "do", DAG) == "skipped"
     assert site.approval(run)["decision"] == "rejected" and "rejected by" in rows(story, run)["do"]["reason"]
 
 

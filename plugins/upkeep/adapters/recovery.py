@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from upkeep.adapters import archive as archives
 from upkeep.adapters import object_store, recovery_look
@@ -12,6 +13,10 @@ from upkeep.adapters.recovery_look import Means
 from upkeep.core.backup import Leftover
 from upkeep.core.recovery import Asking, DatabaseOrder, Preflight, Rebuild, Rebuilt, Restored, Tell, TreeOrder
 from upkeep.core.system import StoreRef
+
+if TYPE_CHECKING:
+    from upkeep.adapters.recovery_database import DatabaseRestore
+    from upkeep.adapters.recovery_tree import TreeRestore
 
 
 def make_recoverer(conninfo: Callable[[str], str], store: Callable[[StoreRef], Store], scratch: Path) -> Recovery:
@@ -40,17 +45,24 @@ class Recovery:
 
         return recovery_tree.look(means, order)
 
+    def mend(self, order: DatabaseOrder | TreeOrder, tell: Tell) -> tuple[str, ...]:
+        """Go back from what an earlier restore left half done; return what was done, in words."""
+        return self._work(order, tell).mend()
+
     def restore(self, order: DatabaseOrder | TreeOrder, tell: Tell) -> Restored:
         """Restore beside, compare with the manifest, swap by rename; on any failure leave what was there before."""
+        return self._work(order, tell).run()
+
+    def _work(self, order: DatabaseOrder | TreeOrder, tell: Tell) -> DatabaseRestore | TreeRestore:
         means = self._means(order)
         if isinstance(order, DatabaseOrder):
             from upkeep.adapters.recovery_database import DatabaseRestore
 
-            return DatabaseRestore(means, order, tell).run()
+            return DatabaseRestore(means, order, tell)
         from upkeep.adapters import tree_backup
         from upkeep.adapters.recovery_tree import TreeRestore
 
-        return TreeRestore(means, tree_backup.make_trees(self._store, self._scratch), order, tell).run()
+        return TreeRestore(means, tree_backup.make_trees(self._store, self._scratch), order, tell)
 
     def rebuild(self, order: Rebuild, tell: Tell, ask: Asking) -> Rebuilt:
         """Bring a whole system back in a scratch place, ask its services, and remove everything again.

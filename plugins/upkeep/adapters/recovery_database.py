@@ -42,6 +42,7 @@ class DatabaseRestore:
         self._order, self._tell = order, tell
         self._line = Timeline(tell)
         self._warnings: list[str] = []
+        self._mended: tuple[str, ...] = ()
         self._still_alone: Callable[[], None] = lambda: None
 
     def run(self) -> Restored:
@@ -52,19 +53,36 @@ class DatabaseRestore:
         if not isinstance(manifest, Manifest):
             raise ConfigurationError(f"{order.backup} is a backup of kind {manifest.kind}", "choose a dump")
         recovery_look.check_identity(self._archive, order, manifest)
-        reach = recovery_look.admin(self._conninfo, order)
+        with (
+            self._working(name) as swap,
+            backup_staging.staging(self._scratch, target, f"recover-{manifest.id}") as folder,
+        ):
+            return self._restore(swap, manifest, folder)
+
+    def mend(self) -> tuple[str, ...]:
+        """Go back from what earlier restores left half done, and say what was done."""
+        with self._working(recovery_look.database_name(self._conninfo, self._order)):
+            return self._mended
+
+    @contextmanager
+    def _working(self, name: str) -> Iterator[Swap]:
+        """Hold the lock that keeps two restores on one server apart, and mend what earlier ones left.
+
+        It is a lock in the database from which the work is done: the one that is replaced may be gone.
+        """
+        reach = recovery_look.admin(self._conninfo, self._order)
         options: dict[str, Any] = {"application_name": APPLICATION, "statement_timeout": 60}
-        # The lock in the database from which the work is done keeps two restores on one server apart.
+        patience = self._order.patience
         with (
             open_workbench(reach, **options) as session,
-            target_lock.hold(reach, database=None, application_name=APPLICATION, patience=order.patience) as alone,
-            backup_staging.staging(self._scratch, target, f"recover-{manifest.id}") as folder,
+            target_lock.hold(reach, database=None, application_name=APPLICATION, patience=patience) as alone,
         ):
             self._still_alone = alone
             swap = Swap(session, name, self._tell)
             with self._line.step("mend what earlier restores left") as note:
-                note.detail = "; ".join(swap.mend() + self._sweep_empty(session, swap)) or "nothing"
-            return self._restore(swap, manifest, folder)
+                self._mended = swap.mend() + self._sweep_empty(session, swap) + self._sweep_staging()
+                note.detail = "; ".join(self._mended) or "nothing"
+            yield swap
 
     def _restore(self, swap: Swap, manifest: Manifest, folder: Path) -> Restored:
         like = swap.find()
@@ -242,6 +260,14 @@ class DatabaseRestore:
                 "the archive does not say who owned the database", "create it by hand, then run this again"
             )
         return found[1]
+
+    def _sweep_staging(self) -> tuple[str, ...]:
+        """Remove what killed restores had fetched: it is the database in clear, and a password."""
+        found = backup_staging.abandoned(self._scratch, self._order.place.target)
+        ours = [left for left in found if "-recover-" in left.name]
+        for left in ours:
+            backup_staging.remove(self._scratch, left)
+        return tuple(f"{left.name} is removed from the worker" for left in ours)
 
     def _sweep_empty(self, session: Workbench, swap: Swap) -> tuple[str, ...]:
         """Drop what was made and not yet marked when its worker was killed: it has our name, no comment, no table."""

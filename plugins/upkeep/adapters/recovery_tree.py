@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from upkeep.adapters import backup_staging, tree_list
+from upkeep.adapters import tree_list
 from upkeep.adapters.recovery_look import Means, Obstacles, chosen, pick
 from upkeep.adapters.recovery_steps import Timeline
 from upkeep.adapters.recovery_swap import stamp
@@ -125,21 +125,32 @@ class TreeRestore:
     def __init__(self, means: Means, trees: TreeArchive, order: TreeOrder, tell: Tell) -> None:
         self._means, self._trees, self._order, self._tell = means, trees, order, tell
         self._line = Timeline(tell)
+        self._mended: tuple[str, ...] = ()
 
     def run(self) -> Restored:
         """Do it. :raises UpkeepError: it could not be done, and what was there before is there again."""
+        with self._working() as (manifest, units, base):
+            return self._restore(manifest, units, base)
+
+    def mend(self) -> tuple[str, ...]:
+        """Go back from what an earlier restore left half done, and say what was done."""
+        with self._working():
+            return self._mended
+
+    @contextmanager
+    def _working(self) -> Iterator[tuple[TreeManifest, list[Path], Path]]:
+        """Hold the lock, mend what an earlier restore left, and give backup, units and the folder they lie in."""
         order = self._order
         manifest = self._means.archive.manifest(order.place, order.backup)
         if not isinstance(manifest, TreeManifest):
             raise ConfigurationError(f"{order.backup} is a backup of kind {manifest.kind}", "choose one of files")
         units = units_of(order)
         base = base_of(self._means, order, manifest, units)
-        name = f"recover-{manifest.id}"
-        # The staging folder holds nothing here; its lock tells other workers that somebody is at it.
-        with backup_staging.staging(self._means.scratch, order.place.target, name), _alone(self._means.scratch, order):
+        with _alone(self._means.scratch, order):
             with self._line.step("mend what earlier restores left") as note:
-                note.detail = "; ".join(self._mend(base)) or "nothing"
-            return self._restore(manifest, units, base)
+                self._mended = tuple(self._mend(base))
+                note.detail = "; ".join(self._mended) or "nothing"
+            yield manifest, units, base
 
     def _restore(self, manifest: TreeManifest, units: list[Path], base: Path) -> Restored:
         order, tag = self._order, f"restored-{manifest.id[-8:]}"

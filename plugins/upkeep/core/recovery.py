@@ -224,6 +224,10 @@ class Recoverer(Protocol):
         """Look at backup, target and server; change nothing."""
         ...
 
+    def mend(self, order: DatabaseOrder | TreeOrder, tell: Tell) -> tuple[str, ...]:
+        """Go back from what an earlier restore left half done; return what was done, in words."""
+        ...
+
     def restore(self, order: DatabaseOrder | TreeOrder, tell: Tell) -> Restored:
         """Restore beside, compare with the manifest, swap by rename; on any failure leave what was there before."""
         ...

@@ -52,6 +52,23 @@ class EmergencyRestoreOperator(_FromForm, ApprovedChangesOperator):
         return with_settings(run, {"backup": agreed[0]["backup"]}) if agreed else run
 
 
+class MendOperator(_FromForm, RoutineOperator):
+    """Go back from what an interrupted restore left half done, so that the present state can be backed up."""
+
+    routine = "upkeep.routines.recovery.restore"
+    ui_color = "#f6f0e2"
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(target="", **kwargs)
+
+    def _begin(self, context: Context) -> Run:
+        from upkeep.operators import params
+
+        run = super()._begin(context)
+        self.target = params.one_name(run.params, "target")
+        return with_settings(run, {"mend_only": True})
+
+
 class SafetyBackupOperator(RoutineOperator):
     """Back the present state up by the target's ordinary routine, unless the form says to go on without."""
 

@@ -16,6 +16,7 @@ closed for connections; the report has the SQL that brings it back. Drop it by h
 - `identity`: the connection leads to another server than the backup's. Correct it, or tick `another_server`.
 - `privilege`, `owner`: name a connection whose role owns the database and has CREATEDB in the setting `conn_id`.
 - `space`, `roles`, `extensions`, `version`, `programs`: the message says what the server or the worker lacks.
+- `safety`: there is nothing to back up any more; trigger again with `without_safety_backup`.
 - `half`: an earlier restore was interrupted and could not be undone; run it again, it goes back first.
 - *sessions do not end*: the swap was not made. Stop the application, or let the role be in `pg_signal_backend`.
 - *pg_restore*, *not as backed up*: nothing was swapped, the present database is untouched and open.
@@ -59,6 +60,7 @@ class Settings(RoutineSettings):
         False, description="the server (or folder) is not the one that was backed up, on purpose"
     )
     without_safety_backup: bool = Field(False, description="no backup of the present state is made before")
+    mend_only: bool = Field(False, description="only go back from what an interrupted restore left half done")
     conn_id: str = Field("", description="connection that may create and rename databases; default: for maintenance")
     admin_database: str = Field("postgres", description="database of that server from which the work is done")
     jobs: int = Field(2, ge=1, le=32, description="tables that are restored and compared at a time")
@@ -91,6 +93,8 @@ def observe(job: Job[Any, Settings]) -> Seen:
 def judge(job: Job[Any, Settings], seen: Seen) -> Judgement:
     """Say what stands in the way, and measure what is at stake."""
     flight = seen.preflight
+    if job.settings.mend_only:
+        return Judgement()
     measured = []
     if flight.present.size_bytes is not None:
         measured.append(Measurement(name="present.size", value=flight.present.size_bytes, unit="bytes"))
@@ -100,6 +104,8 @@ def judge(job: Job[Any, Settings], seen: Seen) -> Judgement:
         age = (seen.looked - flight.chosen.finished).total_seconds()
         measured.append(Measurement(name="backup.age", value=age / 3600, unit="h"))
     findings = [Finding(**obstacle.model_dump()) for obstacle in flight.obstacles]
+    if flight.possible and not (flight.present.exists or flight.halves or job.settings.without_safety_backup):
+        findings.append(_nothing_to_save(job, flight))
     findings += [
         Finding(
             check="half",
@@ -116,7 +122,11 @@ def judge(job: Job[Any, Settings], seen: Seen) -> Judgement:
 def plan(job: Job[Any, Settings], seen: Seen) -> Plan:
     """Restore, when a person agrees and nothing stands in the way."""
     flight = seen.preflight
-    if not flight.possible or flight.chosen is None:
+    if job.settings.mend_only:
+        mend = Action(name="mend", subject=job.target.id, reason="; ".join(flight.halves))
+        return Plan(actions=(mend.model_copy(update={"details": _pinned(flight)}),) if flight.halves else ())
+    blind = not (flight.present.exists or flight.halves or job.settings.without_safety_backup)
+    if not flight.possible or flight.chosen is None or blind:
         return Plan()
     kept = "kept under another name" if flight.present.exists else "not there any more"
     action = Action(
@@ -133,6 +143,10 @@ def plan(job: Job[Any, Settings], seen: Seen) -> Plan:
 
 def act(job: Job[Any, Settings], action: Action) -> Outcome:
     """Restore beside, compare, swap, verify; on any failure what was there before is there again."""
+    if action.name == "mend":
+        mended = _recoverer(job).mend(_order(job, action.details["backup"]), job.tools.log.info)
+        status = OutcomeStatus.DONE if mended else OutcomeStatus.UNCHANGED
+        return Outcome(status=status, detail="; ".join(mended) or "there was nothing to mend any more")
     done = _recoverer(job).restore(_order(job, action.details["backup"]), job.tools.log.info)
     seconds = {step.name.split()[0]: step.seconds for step in done.steps}
     measured = [Measurement(name=f"restore.{name}_seconds", value=value, unit="s") for name, value in seconds.items()]
@@ -158,7 +172,7 @@ def verify(job: Job[Any, Settings], seen: Seen, outcomes: tuple[Outcome, ...]) -
         return Judgement()
     now = _recoverer(job).look(_order(job, job.settings.backup))
     wrong = list(now.halves)
-    if now.present.identity == seen.preflight.present.identity:
+    if not job.settings.mend_only and now.present.identity == seen.preflight.present.identity:
         wrong.append(f"{now.present.name} is still the one that was there before")
     findings = tuple(
         Finding(
@@ -171,6 +185,20 @@ def verify(job: Job[Any, Settings], seen: Seen, outcomes: tuple[Outcome, ...]) -
         for message in wrong
     )
     return Judgement(findings=findings)
+
+
+def _pinned(flight: Preflight) -> dict[str, Any]:
+    return {"backup": flight.chosen.id if flight.chosen else recovery.LATEST}
+
+
+def _nothing_to_save(job: Job[Any, Settings], flight: Preflight) -> Finding:
+    return Finding(
+        check="safety",
+        subject=job.target.id,
+        severity=Severity.CRITICAL,
+        message=f"there is no {flight.present.name} now, so that no safety backup can be made",
+        hint="trigger again and tick `Proceed without safety backup`",
+    )
 
 
 def _recoverer(job: Job[Any, Settings]) -> recovery.Recoverer:
