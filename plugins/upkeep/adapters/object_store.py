@@ -195,8 +195,7 @@ class FolderStore:
     def list(self, prefix: str) -> Iterator[Item]:
         """List the files below the folder that `prefix` ends in, unfinished ones included."""
         with self._told(prefix):
-            base = self._path(prefix)
-            for path in sorted(p for p in base.rglob("*") if not p.is_dir()) if base.is_dir() else []:
+            for path in _files(self._path(prefix)):
                 with contextlib.suppress(FileNotFoundError):  # renamed by its writer a moment ago
                     seen = path.stat()
                     changed = datetime.fromtimestamp(seen.st_mtime, UTC)
@@ -274,6 +273,24 @@ class FolderStore:
             raise TransientError(
                 f"{place}: {error.strerror}", "free space or repair the disk; it is tried again"
             ) from error
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """Give all files below a folder; none where there is no such folder.
+
+    `Path.rglob` passes over what it may not or cannot read. A list with gaps looks like fewer backups, and then what
+    the others need would be removed: here it is an error.
+    """
+    try:
+        with os.scandir(folder) as items:
+            found = sorted(items, key=lambda item: item.name)
+    except (FileNotFoundError, NotADirectoryError):
+        return  # not there, or removed a moment ago
+    for item in found:
+        if item.is_dir():
+            yield from _files(Path(item.path))
+        else:
+            yield Path(item.path)
 
 
 def _flush_names(folder: Path) -> None:

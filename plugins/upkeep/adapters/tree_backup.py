@@ -245,6 +245,8 @@ class _Backup:
             content = self._read(found)
             if content is None:
                 return
+            # Another file may have taken the name since the look: further names are not of that one.
+            key = (content.stat.st_dev, content.stat.st_ino)
             # Its times say that nobody has written to it since: a disk that forgets, or somebody who hides.
             self._altered += was is not None and content.steady and content.sha256 != was.sha256
             self._entries.append(self._store(found, content, uploads, packer))

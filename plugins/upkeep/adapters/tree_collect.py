@@ -40,7 +40,8 @@ def collect(
     def in_the_way() -> str:
         """Set the mark anew, then look whether somebody makes a backup."""
         store.write_bytes(mark, backup_marker.ours(run_id, datetime.now(UTC)).encode())
-        alive = _at_work(store, place.series, run_id, patience)
+        # By the patience for any writer: a run's id is that of all its tasks, and a backup in it may be at work.
+        alive = _at_work(store, place.series, patience)
         return f"backup {alive} is being made" if alive else ""
 
     try:
@@ -78,9 +79,9 @@ def _collections(store: Store, series: str) -> Iterator[tuple[Item, bool]]:
         yield item, not backup_marker.verdict(marker, store.now() - item.modified, "", _PATIENCE)
 
 
-def _at_work(store: Store, series: str, run_id: str, patience: timedelta) -> str:
+def _at_work(store: Store, series: str, patience: timedelta) -> str:
     """Return the id of a backup that somebody is making; empty: nobody is."""
-    dead = {left.name for left, _, _ in backup_leftovers.abandoned(store, series, run_id, patience)}
+    dead = {left.name for left, _, _ in backup_leftovers.abandoned(store, series, "", patience)}
     there = backup_leftovers.stored(store, series)
     return next((s.id for s in there if not s.complete and s.id not in dead), "")
 

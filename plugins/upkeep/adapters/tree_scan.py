@@ -36,7 +36,7 @@ class Found(NamedTuple):
 
 @dataclass
 class Scan:
-    """What a look at the tree showed. `unmatched` are paths without wildcards at which there is nothing."""
+    """What a look at the tree showed. `unmatched` are paths whose part without wildcards leads nowhere."""
 
     base: str
     found: list[Found] = field(default_factory=list)
@@ -94,15 +94,16 @@ def _step(handle: int, name: str, flags: int) -> int:
 
 
 def _roots(paths: tuple[str, ...]) -> tuple[list[_Root], int]:
-    """Return the folders to walk, and how many named paths are not there."""
+    """Return the folders to walk, and how many paths lead nowhere."""
     wanted: dict[str, list[tuple[str, ...]]] = {}
     unmatched = 0
     for path in paths:
         parts = _parts(path)
         fixed = next((n for n, part in enumerate(parts) if _WILD.search(part)), len(parts))
         root, rest = "/" + "/".join(parts[:fixed]), tuple(parts[fixed:])
+        # Also of a path with wildcards: a volume that is not mounted must not pass for one without files.
+        unmatched += not os.path.lexists(root)
         if not rest:
-            unmatched += not os.path.lexists(root)
             # A folder means all that is in it, a file itself.
             rest = ("**",) if Path(root).is_dir() else (parts[-1],)
             root = root if rest == ("**",) else "/" + "/".join(parts[:-1])

@@ -175,7 +175,7 @@ class Look(Model):
     entries: dict[str, int]
     total_bytes: int
     skipped: int = Field(0, description="fifos, sockets and devices")
-    unmatched: int = Field(0, description="paths without wildcards at which there is nothing")
+    unmatched: int = Field(0, description="paths whose part without wildcards leads nowhere")
     vanished: int = 0
     unreadable: tuple[str, ...] = ()
     unreadable_count: int = 0

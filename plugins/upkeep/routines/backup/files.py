@@ -11,7 +11,8 @@ of a target with `secret: true` are stored encrypted only, and their names appea
 
 - `empty`: no file matches, so no backup was made and the ones before stay. Is the volume mounted? Are the paths right?
 - `shrunk`: far fewer files or bytes than in the backup before. Who deleted them? They are in the backups before.
-- `missing`: a path that is named without wildcards is not there. Correct the system file or find the file.
+- `missing`: a path, or the folder before its first wildcard, is not there. Correct the system file or find the file;
+  is the volume mounted?
 - `unreadable`: files the worker may not read are **not in the backup**. Let its user read them (group, ACL).
 - `changed`: files that were written to all the while; their content is as of one reading. Databases and logs do not
   belong in a file backup; stop the writer, or back it up with a routine of its own.
@@ -246,10 +247,10 @@ def _missing(job: _Job, look: Look) -> tuple[Finding, ...]:
             check="missing",
             subject=job.target.id,
             severity=Severity.WARNING,
-            message=f"{job.target.id}: {look.unmatched} of the paths that are named without wildcards are not there",
+            message=f"{job.target.id}: {look.unmatched} of its paths lead nowhere (wildcards aside)",
             observed=str(look.unmatched),
             limit="0",
-            hint="correct `paths` in the system file, or find out where the file has gone",
+            hint="is the volume mounted? correct `paths` in the system file, or find out where the file has gone",
         ),
     )
 

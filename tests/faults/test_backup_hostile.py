@@ -1,0 +1,95 @@
+"""Ways to lose a backup, or to be told that all is well when it is not, each of which once worked."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration.tree_world import RUN, Trees, quiet
+from upkeep.adapters import backup_marker, tree_collect, tree_list
+from upkeep.adapters.object_store import FolderStore, Written
+from upkeep.adapters.tree_backup import make_trees
+from upkeep.core.errors import ConfigurationError
+from upkeep.core.tree import FileSet, TreeOptions
+
+HOURS = timedelta(hours=2)
+
+
+def collect(world: Trees, run_id: str = RUN) -> Any:
+    """Collect without any grace."""
+    return tree_collect.collect(
+        world.store, world.place, run_id, contents=tree_list.contents, patience=HOURS, grace=timedelta(seconds=-5)
+    )
+
+
+def test_a_folder_that_cannot_be_listed_is_not_an_empty_one() -> None:
+    """While the folder of a backup cannot be read, nothing is collected: it looked as if nobody needed its contents."""
+    with tempfile.TemporaryDirectory() as folder:
+        world = Trees(Path(folder))
+        for path in (world.home, world.home / "scratch"):
+            path.chmod(0o777)
+        if os.getuid() == 0:  # nothing is closed to root
+            os.seteuid(65534)
+        try:
+            (world.home / "scratch/mine").mkdir()
+            kept = Trees(world.home / "scratch/mine")
+            (kept.tree / "a").write_bytes(b"1" * 100_000)
+            first = kept.manifest()
+            (kept.tree / "a").write_bytes(b"2" * 100_001)
+            kept.manifest()
+            shut = kept.home / "kept" / kept.target / first.id
+            shut.chmod(0)
+            with pytest.raises(ConfigurationError, match="Permission denied"):
+                collect(kept)
+            shut.chmod(0o700)
+            assert kept.check(first.id).ok
+        finally:
+            os.seteuid(os.getuid())
+
+
+def test_a_hard_link_is_not_a_link_to_what_took_the_place_of_its_file(tmp_path: Path) -> None:
+    """Two names of one file; one is replaced between the look and the reading: the other keeps its own content."""
+    world = Trees(tmp_path)
+    (world.tree / "0").write_bytes(os.urandom(100_000))
+    (world.tree / "a").write_bytes(b"old")
+    os.link(world.tree / "a", world.tree / "b")
+
+    class Replacing(FolderStore):
+        def write_bytes(self, key: str, data: bytes) -> Written:
+            if "/objects/" in key and len(data) == 100_000:
+                (world.home / "new").write_bytes(b"new")
+                (world.home / "new").rename(world.tree / "a")
+            return super().write_bytes(key, data)
+
+    trees = make_trees(lambda _: Replacing(tmp_path / "kept"), tmp_path / "scratch")
+    options = TreeOptions(upload_jobs=1)
+    kept = trees.backup(world.files, world.place, options, RUN, lambda _: time.sleep(0.3)).kept.manifest
+    trees.restore(world.place, kept.id, tmp_path / "back", (), quiet)
+    assert (tmp_path / "back/b").read_bytes() == b"old"
+
+
+@pytest.mark.parametrize("path", ["volume/uploads/**", "volume/*.conf", "volume/file"])
+def test_a_pattern_below_a_folder_that_is_not_there_is_told(tmp_path: Path, path: str) -> None:
+    """One of several paths leads to a volume that is not mounted: the others' files do not hide that."""
+    world = Trees(tmp_path)
+    (world.tree / "a").write_bytes(b"1")
+    look = world.archive.look(FileSet(paths=(f"{world.tree}/**", f"{world.tree}/*.none", f"{tmp_path}/{path}")))
+    assert (look.files, look.unmatched) == (1, 1)
+
+
+def test_a_collection_does_not_take_a_backup_of_its_own_run_for_dead(tmp_path: Path) -> None:
+    """All tasks of a run have one run id; a backup that was quiet for ten minutes elsewhere may be at work."""
+    world = Trees(tmp_path)
+    (world.tree / "a").write_bytes(b"1" * 100_000)
+    kept = world.manifest()
+    mark = backup_marker.ours(RUN, kept.started).model_copy(update={"machine": "another"})
+    key = f"{world.target}/20261121T010000Z-00000000/started.json"
+    world.store.write_bytes(key, mark.encode())
+    os.utime(tmp_path / "kept" / key, (time.time() - 600,) * 2)
+    assert "is being made" in collect(world).reason
