@@ -17,7 +17,9 @@ import pytest
 from lab.servers import ObjectStoreServer
 from tests.integration.tree_world import BUCKET, RUN
 from upkeep.adapters import archive, object_store, tree_backup
+from upkeep.core.backup import Place
 from upkeep.core.cadence import Window
+from upkeep.core.catalogue import Entry
 from upkeep.core.errors import ConfigurationError, TransientError
 from upkeep.core.job import Job
 from upkeep.core.model import Begun, Ended, OutcomeStatus, Severity
@@ -38,6 +40,7 @@ class Site:
 
     def __init__(self, home: Path, s3: ObjectStoreServer) -> None:
         self.home, self.s3 = home, s3
+        self.entries: tuple[Entry, ...] = ()  # of the catalogue
         for name in ("tree", "scratch"):
             (home / name).mkdir()
         self.folder = StoreRef(url=f"file://{home}/kept")
@@ -65,6 +68,7 @@ class Site:
         tools = SimpleNamespace(
             archive=archive.make_archiver(str, stores, self.home / "scratch"),
             trees=tree_backup.make_trees(stores, self.home / "scratch"),
+            catalogue=SimpleNamespace(entries=lambda *_: self.entries),
             now=lambda: datetime.now(UTC), log=logging.getLogger("test"),
         )  # fmt: skip
         return Job(
@@ -241,3 +245,23 @@ def test_models_are_backed_up(site: Site) -> None:
     outcomes, findings = site.run(some)
     assert (findings, outcomes[0].evidence["backup"]["entries"]) == ([], {"file": 2})
     assert site.run(ModelTarget(**given))[0][0].evidence["backup"]["entries"] == {"file": 8}
+
+
+def test_what_was_found_damaged_is_stored_anew_and_heals(site: Site) -> None:
+    """A damaged object has its old name and size: without the verification's word each new backup would rely on it."""
+    data = bytes(100_000)
+    (site.home / "tree/large").write_bytes(data)
+    made = site.run()[0][0].evidence["backup"]
+    path = next(p for p in (site.home / "kept").rglob("objects/*/*") if p.stat().st_size == len(data))
+    path.write_bytes(b"1" + data[1:])
+    seen = {"verified_at": datetime.now(UTC) + timedelta(seconds=1), "verified_ok": False}
+    fields = {name: made[name] for name in ("id", "kind", "location", "finished")}
+    site.entries = (Entry(target="shop/files", **fields, **seen),)
+    fresh = site.run()[0][0].evidence["backup"]
+    archiver = site.job().tools.archive
+    place = Place(store=site.folder, target="shop/files", kind="files")
+    assert [archiver.check(place, b["id"], True, "", print).ok for b in (fresh, made)] == [True, True]
+    assert site.entries[0].verified_at is not None
+    later = {"id": f"{site.entries[0].verified_at + timedelta(seconds=1):%Y%m%dT%H%M%SZ}-00000000"}
+    site.entries = (*site.entries, site.entries[0].model_copy(update={**later, "verified_ok": None}))
+    assert site.run()[0][0].evidence["backup"]["new_objects"] == 0

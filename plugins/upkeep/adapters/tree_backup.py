@@ -183,8 +183,11 @@ class _Backup:
     def _before(self, seen: Scan, there: dict[str, int]) -> _Before:
         """Read the list of the backup before, and tell which of its objects may be used again.
 
-        After a change of the key everything is stored anew: a backup then needs one key only.
+        After a change of the key everything is stored anew: a backup then needs one key only. And when what is there
+        was found damaged: a list tells names and sizes, so that every new backup would rely on the damaged object.
         """
+        if self._options.distrust:
+            return _Before({}, {}, 0, None)
         store, place = self._making.store, self._making.place
         fresh = _Before({}, {} if store.key_id else there, 0, None)
         try:

@@ -192,6 +192,7 @@ class TreeOptions(Model):
     tier: Tier = "daily"
     reread: timedelta = timedelta(days=7)
     upload_jobs: int = 4
+    distrust: bool = Field(False, description="rely on nothing in the store: read and store everything anew")
 
 
 class Taken(Model):

@@ -2,7 +2,9 @@
 
 **What it does.** It lists what the target's paths match, and stores a complete list of names, attributes and contents
 with each backup. A content is stored once for all backups of the target, small ones packed together; a file that has
-not been touched since the backup before is not read again, but every `reread_days` everything is. The manifest is
+not been touched since the backup before is not read again, but every `reread_days` everything is. When a backup was
+found damaged, the next one relies on nothing that is there and stores everything anew, which heals the older ones where
+contents are the same. The manifest is
 written last: **without a manifest there is no backup.** Files that are gone stay in the backups that have them. Links
 are kept as links and never followed; holes are not stored; pipes, sockets and devices are counted and left out. Files
 of a target with `secret: true` are stored encrypted only, and their names appear nowhere else.
@@ -50,6 +52,7 @@ from upkeep.core.model import (
     Severity,
     Threshold,
 )
+from upkeep.core.retention import taken as begun
 from upkeep.core.routine import RoutineSettings
 from upkeep.core.system import FileSetTarget, ModelTarget
 from upkeep.core.tree import FileSet, Look, Taken, TreeOptions
@@ -294,7 +297,12 @@ def _sweep(job: _Job, place: Place) -> Outcome:
 
 def _backup(job: _Job, place: Place, told: bool) -> Outcome:
     wanted = job.settings
-    options = TreeOptions(tier=wanted.tier, reread=timedelta(days=wanted.reread_days), upload_jobs=wanted.upload_jobs)
+    options = TreeOptions(
+        tier=wanted.tier,
+        reread=timedelta(days=wanted.reread_days),
+        upload_jobs=wanted.upload_jobs,
+        distrust=_found_damaged(job, place),
+    )
     report = _common.Reporter(job.tools.log.info, job.tools.now, wanted.progress_seconds)
     taken = job.tools.trees.backup(file_set(job.target), place, options, job.run_id, report)
     manifest = taken.kept.manifest
@@ -323,6 +331,18 @@ def _backup(job: _Job, place: Place, told: bool) -> Outcome:
         findings=_lost(place, taken) + (() if told else _about_the_tree(job, taken)),
         evidence={"backup": _evidence(place, taken)},
     )
+
+
+def _found_damaged(job: _Job, place: Place) -> bool:
+    """Tell whether a backup there was found damaged since the newest one was begun, which may be damaged alike."""
+    folder = f"{place.store.url.rstrip('/')}/{place.series}/"
+    entries = job.tools.catalogue.entries(place.target, place.kind)
+    there = [e for e in entries if e.removed_at is None and e.location.startswith(folder)]
+    newest = max((begun(e.id) for e in there), default=None)
+    found = any(e.verified_ok is False and newest and e.verified_at and e.verified_at > newest for e in there)
+    if found:
+        job.tools.log.warning("a backup in %s was found damaged: everything is read and stored anew", folder)
+    return found
 
 
 def _evidence(place: Place, taken: Taken) -> dict[str, Any]:
