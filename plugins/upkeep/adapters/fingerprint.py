@@ -34,6 +34,9 @@ _NATIVE = frozenset((
 # Ranges of the key of a table that has at least so many rows, by the planner's estimate or by its size.
 RANGES, RANGED_ROWS = 64, 100_000
 _ROW_BYTES = 100
+# Array columns count twice, so that 1600 columns can be more values than fit: MaxTupleAttributeNumber is 1664,
+# https://github.com/postgres/postgres/blob/REL_18_STABLE/src/include/access/htup_details.h
+_ROW_VALUES = 1664
 _WIDEST = 1 << 62  # differences of keys must fit into a bigint
 # What text forms depend on, pinned; a name in somebody's schema must not stand in for a function of the server.
 PINNED = {
@@ -218,12 +221,21 @@ def _summed(table: Table) -> sql.Composed:
     """
     from psycopg import sql
 
-    columns = [part for column in table.columns for part in _expressions(column)]
+    hashed = _hashed([part for column in table.columns for part in _expressions(column)])
     return sql.SQL(
         "pg_catalog.count(*) as rows, coalesce(pg_catalog.sum(pg_catalog.hashfloat8extended("
-        "pg_catalog.hash_record_extended(row({}), 0)::pg_catalog.float8, 0)), 0)::pg_catalog.text as hash"
-        " from only {} {}"
-    ).format(sql.SQL(", ").join(columns), sql.Identifier(*table.name), sql.SQL(table.condition))
+        "{}::pg_catalog.float8, 0)), 0)::pg_catalog.text as hash from only {} {}"
+    ).format(hashed, sql.Identifier(*table.name), sql.SQL(table.condition))
+
+
+def _hashed(values: Sequence[sql.Composable]) -> sql.Composed:
+    """Return the hash of a row; of one with more values than a row constructor takes, the hash of the parts' hashes."""
+    from psycopg import sql
+
+    if len(values) > _ROW_VALUES:
+        parts = [values[at : at + _ROW_VALUES] for at in range(0, len(values), _ROW_VALUES)]
+        values = [_hashed(part) for part in parts]
+    return sql.SQL("pg_catalog.hash_record_extended(row({}), 0)").format(sql.SQL(", ").join(values))
 
 
 def _expressions(column: Column) -> Iterable[sql.Composable]:

@@ -284,6 +284,8 @@ class RowCounter:
     def _begin_of_rows(self, data: bytes, at: int) -> int | None:
         found = data.find(_COPY, at)
         begins = data.find(_COPY_BEGINS, found) if found >= 0 else -1
+        while begins >= 0 and data.count(b'"', found, begins) % 2:  # inside a name, which may hold any of these words
+            begins = data.find(_COPY_BEGINS, begins + 1)
         if begins < 0:
             return None
         self.inside = True

@@ -67,8 +67,10 @@ _TUNED: dict[str, str | int] = {
     "summarize_wal": "off",
     "primary_conninfo": "",
     "restore_command": "",
+    # A restored database's triggers would write to it at every login and refuse what we do in it.
+    "event_triggers": "off",
 }
-_SINCE = {"summarize_wal": 17}
+_SINCE = {"summarize_wal": 17, "event_triggers": 17}
 # What a server that takes over the files of another must have at least as much of.
 _INHERITED = {
     "max_connections": "max_connections setting",
