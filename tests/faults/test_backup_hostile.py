@@ -5,18 +5,26 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from tests.integration.tree_world import RUN, Trees, quiet
 from upkeep.adapters import backup_marker, tree_collect, tree_list
+from upkeep.adapters.archive import make_archiver
 from upkeep.adapters.object_store import FolderStore, Written
 from upkeep.adapters.tree_backup import make_trees
+from upkeep.core.backup import MANIFEST, encode
+from upkeep.core.cadence import Window
 from upkeep.core.errors import ConfigurationError
+from upkeep.core.job import Job
+from upkeep.core.model import Severity
+from upkeep.core.system import FileSetTarget
 from upkeep.core.tree import FileSet, TreeOptions
+from upkeep.routines.backup import verify
 
 HOURS = timedelta(hours=2)
 
@@ -93,3 +101,44 @@ def test_a_collection_does_not_take_a_backup_of_its_own_run_for_dead(tmp_path: P
     world.store.write_bytes(key, mark.encode())
     os.utime(tmp_path / "kept" / key, (time.time() - 600,) * 2)
     assert "is being made" in collect(world).reason
+
+
+def from_the_future(world: Trees) -> str:
+    """Make a backup by a worker whose clock is a year ahead; return its id."""
+    made, year = world.manifest(), timedelta(days=365)
+    ahead = f"{made.started + year:%Y%m%dT%H%M%SZ}-00000000"
+    changed = {"id": ahead, "started": made.started + year, "finished": made.finished + year}
+    home = world.home / "kept" / world.target
+    (home / made.id).rename(home / ahead)
+    (home / ahead / MANIFEST).write_bytes(encode(made.model_copy(update=changed)))
+    return ahead
+
+
+def job_of(world: Trees, now: datetime) -> Job[Any, Any]:
+    """Return a job of the verification of a tree, at some moment."""
+    tools = SimpleNamespace(
+        archive=make_archiver(str, lambda _: world.store, world.home / "scratch"),
+        catalogue=SimpleNamespace(entries=lambda *_: (), reachable=True),
+        history=SimpleNamespace(series=lambda *_, **__: []), now=lambda: now,
+    )  # fmt: skip
+    target = FileSetTarget(id=world.target, paths=(str(world.tree),), store=world.place.store)
+    return Job(
+        routine="backup.verify", target=target, system=SimpleNamespace(store=None), settings=verify.Settings(),  # type: ignore[arg-type]
+        window=Window(start=now - timedelta(days=1), end=now), run_id=RUN, try_number=1, tools=tools,  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
+def test_a_backup_from_the_future_does_not_hide_that_none_is_made_any_more(tmp_path: Path) -> None:
+    """Dated a year ahead it would be the newest for a year: the others' age and damage would not be looked at."""
+    world = Trees(tmp_path)
+    (world.tree / "a").write_bytes(b"1" * 100_000)
+    ahead = from_the_future(world)
+    alone = job_of(world, datetime.now(UTC))
+    judged = verify.judge(alone, verify.observe(alone))
+    assert [(f.check, f.severity) for f in judged.findings] == [("age", Severity.UNKNOWN)]
+    kept = world.manifest()
+    late = job_of(world, datetime.now(UTC) + timedelta(days=2))
+    seen = verify.observe(late)
+    assert [c.id for c in seen.chosen] == [kept.id]
+    assert [b.id for b in seen.series[0].backups] == [kept.id, ahead]
+    assert [(f.check, f.severity) for f in verify.judge(late, seen).findings] == [("age", Severity.CRITICAL)]

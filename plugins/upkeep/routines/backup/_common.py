@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from upkeep.core.backup import Archiver, BaseManifest, Database, Kept, Kind, Leftover, Place, Progress
+from upkeep.core.backup import Archiver, BaseManifest, Database, Kept, Kind, Leftover, Place, Progress, Stored
 from upkeep.core.errors import ConfigurationError, DamagedError
 from upkeep.core.job import Job
 from upkeep.core.model import Action, Finding, Judgement, Measurement, Outcome, OutcomeStatus, Severity
+from upkeep.core.retention import TOLERANCE, taken
 from upkeep.core.system import PostgresTarget
 
 
@@ -32,6 +33,16 @@ def place(job: Job[Any, Any], kind: Kind = "dump") -> Place:
             f"{job.routine} for this target, with the reason",
         )
     return Place(store=store, target=job.target.id, kind=kind)
+
+
+def newest_first(job: Job[Any, Any], where: Place) -> tuple[Stored, ...]:
+    """List the complete backups, newest first; last come those that a wrong clock has dated later than now.
+
+    As the newest, such a one would hide for as long that no further backups are made, and that those are damaged.
+    """
+    latest = job.tools.now() + TOLERANCE
+    complete = [s for s in archiver(job).stored(where) if s.complete]
+    return tuple(sorted(complete, key=lambda s: taken(s.id) > latest))
 
 
 def evidence(kept: Kept[Any], source_bytes: int | None, **more: Any) -> dict[str, Any]:

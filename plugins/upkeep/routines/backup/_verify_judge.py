@@ -11,9 +11,10 @@ from typing import Any
 from upkeep.core.backup import Tier
 from upkeep.core.job import Job
 from upkeep.core.model import Finding, Judgement, Measurement, Severity
+from upkeep.core.retention import TOLERANCE
 from upkeep.routines.backup._common import size
 from upkeep.routines.backup._verify_choice import Candidate, overdue
-from upkeep.routines.backup._verify_seen import Series, begun
+from upkeep.routines.backup._verify_seen import Known, Series, begun
 
 # How old the newest backup of a tier may be, in hours: its distance, and time for a run that came late.
 AGES: dict[Tier, float] = {"daily": 26, "weekly": 7 * 24 + 12, "monthly": 31 * 24 + 24, "quarterly": 92 * 24 + 48}
@@ -158,6 +159,8 @@ def _age(job: Job[Any, Any], series: Series) -> Judgement:
     if newest is None or newest.finished is None:
         return Judgement()
     hours = (job.tools.now() - newest.finished).total_seconds() / 3600
+    if newest.finished > job.tools.now() + TOLERANCE:
+        return Judgement(findings=(_from_the_future(series, newest, hours),))
     measured = _measured(series, "backup.age", hours, "h")
     limit = job.settings.max_age_hours.get(series.tier, AGES[series.tier])
     if hours <= limit:
@@ -172,6 +175,19 @@ def _age(job: Job[Any, Any], series: Series) -> Judgement:
         hint=f"look at the last runs of {_maker(series)} and run it now",
     )
     return Judgement(measurements=(measured,), findings=(finding,))
+
+
+def _from_the_future(series: Series, newest: Known, hours: float) -> Finding:
+    """Tell that nobody knows how old the only backups there are really are."""
+    return Finding(
+        check="age",
+        subject=series.label,
+        severity=Severity.UNKNOWN,
+        message=f"the newest backup that can be read, {newest.id}, is dated in the future: its age is not known",
+        observed=f"{-hours:.1f} h from now",
+        limit="not later than now",
+        hint=f"correct the clock of the worker that made it (or of this one), then run {_maker(series)}",
+    )
 
 
 def _size(job: Job[Any, Any], seen: Series) -> Judgement:

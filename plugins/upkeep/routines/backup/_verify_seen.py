@@ -102,7 +102,7 @@ def look(job: Job[Any, Any]) -> tuple[Series, ...]:
 
 def _series(job: Job[Any, Any], place: Place, further: bool, first: bool) -> Series:
     archiver = _common.archiver(job)
-    backups = tuple(s for s in archiver.stored(place) if s.complete)
+    backups = _common.newest_first(job, place)
     patience = timedelta(hours=job.settings.sweep_after_hours)
     left = archiver.leftovers(place, job.run_id, patience)
     return Series(

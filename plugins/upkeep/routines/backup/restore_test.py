@@ -92,7 +92,7 @@ def observe(job: Job[PostgresTarget, Settings]) -> Seen:
     :raises ConfigurationError: the named one is not there.
     """
     place = _common.place(job, job.settings.kind)
-    backups = tuple(s for s in _common.archiver(job).stored(place) if s.complete)
+    backups = _common.newest_first(job, place)
     return Seen(
         place=place,
         backups=backups,
