@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
+import psycopg
 import pytest
 
 from tests.integration.backup_world import RUN, World, world
@@ -25,7 +27,7 @@ from upkeep.routines.backup import _canary
 
 @pytest.fixture(scope="module")
 def lab() -> Iterator[World]:
-    with world(max_wal_senders=4) as made:
+    with world(max_wal_senders=4, wal_level="logical") as made:
         yield made
 
 
@@ -92,6 +94,41 @@ def test_several_targets_share_a_database(shop: World) -> None:
         connection.execute("update upkeep_canary set counter = counter + 1 where target = 'shop/other'")
     outcomes.append(routine.act(one, actions[1]))
     assert routine.verify(one, seen, tuple(outcomes)).findings == ()
+
+
+@pytest.mark.parametrize("what", ["for all tables", "for tables in schema public"])
+def test_no_table_is_made_that_would_stop_logical_replication(shop: World, what: str) -> None:
+    """A publication of whatever there is would send the canary to subscribers that have no such table, and stop."""
+    with shop.connect() as connection, shop.postgres.connect() as other:
+        connection.execute(f"create publication everything {what}".encode())
+        other.execute("drop database if exists subscriber with (force)")
+        other.execute("create database subscriber template template0")
+        connection.execute("select pg_create_logical_replication_slot('far', 'pgoutput')")
+        with psycopg.connect(shop.postgres.dsn("subscriber"), autocommit=True) as far:
+            far.execute("create table t (n int)")
+            way = f"connection '{shop.postgres.dsn('shop')}' publication everything"
+            far.execute(
+                f"create subscription s {way} with (create_slot = false, slot_name = 'far', copy_data = false)".encode()
+            )
+            try:
+                outcomes, findings = run(shop)
+                connection.execute("insert into t values (-1)")
+                deadline = time.monotonic() + 20
+                while not far.execute("select n from t where n = -1").fetchone():
+                    assert time.monotonic() < deadline, "replication stands still"
+                    time.sleep(0.1)
+            finally:
+                far.execute("alter subscription s disable")
+                far.execute("alter subscription s set (slot_name = none)")
+                far.execute("drop subscription s")
+                connection.execute("drop publication everything")
+        connection.execute(
+            "select pg_terminate_backend(active_pid, 5000) from pg_replication_slots where active_pid is not null"
+        )
+        connection.execute("select pg_drop_replication_slot('far')")
+    assert outcomes[-1].status is OutcomeStatus.DONE
+    assert [(f.check, f.severity) for f in findings] == [("canary", Severity.UNKNOWN)]
+    assert "publication everything" in findings[0].message
 
 
 def test_a_role_that_may_read_only_some_tables_still_dumps(shop: World) -> None:

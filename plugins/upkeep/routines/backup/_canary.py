@@ -172,6 +172,8 @@ def _write(job: Job[PostgresTarget, Wanted]) -> Written | Failed:
     with _bench(job) as bench:
         row = bench.batch({"backup/canary_write": values})["backup/canary_write"]
         if isinstance(row, Failed) and row.sqlstate == _ABSENT:
+            if published := [p["name"] for p in bench.rows("backup/canary_published", schema=table[0])]:
+                return _replicated(".".join(table), published[0])
             for command in (CREATE, _OPEN, _TELL):
                 done = bench.run(command, names={"table": table}, seconds=30)
                 if isinstance(done, Failed):
@@ -181,6 +183,15 @@ def _write(job: Job[PostgresTarget, Wanted]) -> Written | Failed:
             return row
         seen = bench.rows("backup/canary_seen", target=job.target.id)[0]
         return Written(place=bench.place, table=".".join(table), **seen)
+
+
+def _replicated(table: str, publication: str) -> Failed:
+    """Say why the table is not made: a subscriber that has no such table stops at its first row, with all others."""
+    return Failed(
+        "other",
+        f"publication {publication} would send {table} to subscribers, whose replication stops where they have no such"
+        " table; make it there first, then here, or choose a `canary_schema` that is not published",
+    )
 
 
 def _arrived(job: Job[PostgresTarget, Wanted], written: Written) -> Written:

@@ -23,6 +23,7 @@ afterwards the dump must hold that row: it is of the right database and new, not
 - `canary` (unknown): the row could not be written. Grant what the hint says, or make the table for that role:
   `CREATE TABLE upkeep_canary (target text COLLATE "C" PRIMARY KEY, written_at timestamptz NOT NULL, run_id text
   COLLATE "C" NOT NULL, counter bigint NOT NULL)`, with SELECT for PUBLIC and INSERT, UPDATE, SELECT for the role.
+  Where a publication holds all tables, make it on every subscriber first: replication stops at a table not there.
 - `roles`: the role may not read what pg_dumpall needs; the backup is whole, but roles must be made by hand.
 - `collation`: the C library sorts differently from the one that built the indexes: REINDEX, then
   `ALTER DATABASE ... REFRESH COLLATION VERSION`.
