@@ -347,6 +347,26 @@ def test_a_killed_restore_is_undone_by_the_next_one(shop: World, step: str):
 
 
 @ON_NEWEST
+def test_a_database_that_was_half_dropped_is_replaced(shop: World):
+    """An interrupted DROP DATABASE leaves one that nobody can enter or alter; it is kept all the same."""
+    with shop.postgres.connect() as connection:
+        connection.execute("update pg_database set datconnlimit = -2 where datname = 'shop'")
+    _, findings, [action] = flight(shop)
+    assert [f.check for f in findings] == ["current"] and "invalid" in action.details["replaced_holds"]
+
+    def fail(text: str) -> None:
+        if text.startswith("ask as the application"):
+            raise OSError("no power")
+
+    with pytest.raises(OSError, match="power"):
+        restore(shop, fail)
+    assert names(shop) == ["shop"]
+    outcome, wrong = restore(shop)
+    assert wrong == [] and claims(shop) == 2000
+    assert names(shop) == sorted(["shop", outcome.evidence["recovery"]["kept"]])
+
+
+@ON_NEWEST
 def test_what_is_half_done_can_be_mended_alone(shop: World):
     """Before the safety backup: the present database takes connections again, and nothing lies beside it."""
     kill(shop, "close shop")

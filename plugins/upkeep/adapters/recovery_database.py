@@ -24,7 +24,7 @@ from upkeep.adapters import (
 from upkeep.adapters.backup_snapshot import conninfo_of
 from upkeep.adapters.recovery_look import APPLICATION, Means
 from upkeep.adapters.recovery_steps import Timeline
-from upkeep.adapters.recovery_swap import Mark, Swap, beside, stamp, told, undo
+from upkeep.adapters.recovery_swap import BROKEN, Mark, Swap, beside, stamp, told, undo
 from upkeep.adapters.workbench import Workbench, open_workbench
 from upkeep.core.backup import Database, Manifest
 from upkeep.core.errors import ConfigurationError, DamagedError, UnsafeError, UpkeepError
@@ -93,7 +93,8 @@ class DatabaseRestore:
             run_id=self._order.run_id,
             restored=beside(swap.name, "restored", manifest.id[-8:]),
             before=beside(swap.name, "before", stamp(now)) if like else "",
-            was_open=bool(like and like["open"]),
+            was_open=bool(like and like["open"] and like["connection_limit"] != BROKEN),
+            broken=bool(like and like["connection_limit"] == BROKEN),
         )
         if swap.find(mark.restored) or (mark.before and swap.find(mark.before)):
             raise UnsafeError(

@@ -38,7 +38,8 @@ _ELEMENT = re.compile(r'\s*(?:"((?:[^"]|"")*)"|([^",\s][^",]*?))\s*(?:,|$)')
 
 
 class Mark(Model):
-    """How far the restore is that made this database. `was_open` is whether `of` took connections before."""
+    """How far the restore is that made this database. `was_open` is whether `of` took connections before; `broken` that
+    it is what an interrupted DROP DATABASE left: nobody can connect, and nothing but its name can be altered."""
 
     upkeep: Literal["restore/1"] = "restore/1"
     of: str
@@ -48,10 +49,15 @@ class Mark(Model):
     restored: str
     before: str = ""
     was_open: bool = True
+    broken: bool = False
 
     def text(self) -> str:
         """Return the comment that carries it."""
         return json.dumps(self.model_dump())
+
+
+# What PostgreSQL notes of a database before it begins to drop it; DATCONNLIMIT_INVALID_DB in pg_database.h.
+BROKEN = -2
 
 
 def beside(name: str, kind: str, tag: str) -> str:
@@ -209,7 +215,8 @@ class Swap:
                 with contextlib.suppress(ConfigurationError):
                     self._run(text)
         self._carry_privileges(like["name"], to)
-        self._execute(f"alter database {{name}} with connection limit {int(like['connection_limit'])}", name=to)
+        limit = max(int(like["connection_limit"]), -1)
+        self._execute(f"alter database {{name}} with connection limit {limit}", name=to)
         if like["template"]:
             self._execute("alter database {name} with is_template true", name=to)
         return tuple(
@@ -226,7 +233,8 @@ class Swap:
         """
         self.mark(mark.restored, mark.model_copy(update={"step": "closing"}))
         self._tell(f"close {self.name}")
-        self._execute("alter database {name} with allow_connections false", name=self.name)
+        if not mark.broken:
+            self._execute("alter database {name} with allow_connections false", name=self.name)
         self._end_sessions(self.name, drain)
 
     def swap(self, mark: Mark) -> None:
@@ -273,7 +281,8 @@ class Swap:
             if mark.before:
                 self._rename(mark.before, self.name)
                 opened = "true" if mark.was_open else "false"
-                self._execute(f"alter database {{name}} with allow_connections {opened}", name=self.name)
+                if not mark.broken:
+                    self._execute(f"alter database {{name}} with allow_connections {opened}", name=self.name)
 
     def _carry_privileges(self, name: str, to: str) -> None:
         from psycopg import sql
@@ -358,4 +367,4 @@ def _value(key: str, value: str) -> sql.Composable:
     return sql.SQL(", ").join(sql.Literal(part) for part in parts) if parts else sql.Literal("")
 
 
-__all__ = ["Mark", "Swap", "UpkeepError", "beside", "stamp", "told", "undo"]
+__all__ = ["BROKEN", "Mark", "Swap", "UpkeepError", "beside", "stamp", "told", "undo"]
