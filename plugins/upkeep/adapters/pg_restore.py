@@ -7,12 +7,12 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from upkeep.adapters import process
 from upkeep.adapters.pg_tools import Programs
 from upkeep.adapters.process import Done, Program
-from upkeep.core.errors import DamagedError
+from upkeep.core.errors import ConfigurationError, DamagedError
 
 if TYPE_CHECKING:
     import psycopg
@@ -22,6 +22,9 @@ _FROM = re.compile(r"pg_restore: from TOC entry (\d+); (\d+) (\d+) (.*)")
 _ERROR = re.compile(r"pg_restore: (?:error|fatal): (.*)")
 _COMMAND = "Command was: "
 _WORDS = 400
+EventTriggers = Literal["with", "without", "only"]
+# In the list of contents, by the number of the catalogue pg_event_trigger; with what is said of them.
+_EVENT_TRIGGER = re.compile(r"\d+; (?:3466 \d+ EVENT TRIGGER|0 0 (?:COMMENT|SECURITY LABEL) - EVENT TRIGGER) ")
 _TICK_SECONDS = 0.05
 # One statement of SQL as pg_dumpall writes it: up to a semicolon that is in no literal, name or comment.
 _TOKEN = re.compile(
@@ -68,19 +71,43 @@ def restore(
     archive: Path,
     *,
     jobs: int = 2,
+    events: EventTriggers = "with",
     on_tick: Callable[[], None] = lambda: None,
 ) -> list[Complaint]:
     """Restore an archive in the directory format into a fresh database, and return every error.
 
     Tablespaces are left out, and subscriptions, which would go to other servers.
 
+    :param events: restore everything, leave the event triggers out, or restore only them. They write rows and refuse
+        statements as soon as they are there, even while pg_restore refreshes the last materialised views.
     :param on_tick: called many times a second; what it raises ends pg_restore.
     """
-    lines: list[str] = []
     command: list[str | Path] = [
         programs.path("pg_restore"), f"--dbname={conninfo}", f"--jobs={jobs}", "--no-tablespaces", "--no-subscriptions",
         "--no-password", archive,
     ]  # fmt: skip
+    if events == "with":
+        return _restore(command, on_tick)
+    lines = _listed(programs, archive)
+    chosen = [line for line in lines if bool(_EVENT_TRIGGER.match(line)) == (events == "only")]
+    if not chosen:
+        return []
+    with tempfile.NamedTemporaryFile("w", dir=archive.parent, suffix=".list") as file:
+        file.write("\n".join(chosen) + "\n")
+        file.flush()
+        return _restore([*command, f"--use-list={file.name}"], on_tick)
+
+
+def _listed(programs: Programs, archive: Path) -> list[str]:
+    """Return the lines of an archive's contents. :raises DamagedError: they cannot be read."""
+    done, out = process.run([programs.path("pg_restore"), "--list", archive])
+    if done.code:
+        raise DamagedError(f"pg_restore --list: {' | '.join(done.errors[-3:])}", "its table of contents is damaged")
+    return [line for line in out.decode(errors="replace").splitlines() if not line.startswith(";")]
+
+
+def _restore(command: list[str | Path], on_tick: Callable[[], None]) -> list[Complaint]:
+    lines: list[str] = []
     with Program(command, on_line=lambda line: lines.append(line) if len(lines) < _KEPT_LINES else None) as program:
         while program.running:
             on_tick()
@@ -191,7 +218,11 @@ class Definition(NamedTuple):
 
 
 def definition(programs: Programs, archive: Path) -> Definition:
-    """Return how the dump makes its database. :raises DamagedError: the archive's contents cannot be read."""
+    """Return how the dump makes its database.
+
+    :raises DamagedError: the archive's contents cannot be read.
+    :raises ConfigurationError: PostgreSQL's own programs refuse the name of the database.
+    """
     done, out = process.run([programs.path("pg_restore"), "--create", "--list", archive])
     wanted = re.findall(r"^(\d+; \d+ \d+ DATABASE(?: PROPERTIES)? .*)$", out.decode(errors="replace"), re.M)
     if done.code or not wanted:
@@ -209,6 +240,12 @@ def definition(programs: Programs, archive: Path) -> Definition:
 
 def _sql(programs: Programs, *arguments: str | Path) -> str:
     done, out = process.run([programs.path("pg_restore"), "--file=-", *arguments])
+    if any("name contains a newline or carriage return" in line for line in done.errors):
+        raise ConfigurationError(
+            f"pg_restore refuses line breaks in the name of a database: {' | '.join(done.errors[-3:])[:_WORDS]}",
+            "ALTER DATABASE ... RENAME TO a name without, and back up anew; by hand, pg_restore without --create"
+            " restores this backup into a database that is there",
+        )
     if done.code:
         raise DamagedError(f"pg_restore: {' | '.join(done.errors[-3:])[:_WORDS]}", "the archive cannot be read")
     return out.decode(errors="replace")

@@ -173,14 +173,19 @@ def dump_command(
 
 def globals_of(programs: Programs, reach: Access) -> tuple[bytes, str]:
     """Return roles and tablespaces as SQL, without passwords, and why there are none (empty when there are)."""
+    from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+    parts: dict[str, Any] = dict(conninfo_to_dict(reach.conninfo))
+    parts.pop("dbname", None)
     command: list[str | Path] = [
         programs.path("pg_dumpall"),
         "--globals-only",
         "--no-role-passwords",
         "--no-password",
         # Not "postgres", its default: the role may be let into this database only.
-        f"--database={reach.database}",
-        f"--dbname={reach.conninfo}",
+        # As a connection string: a bare name like "a=b" or "postgresql://a" would be read as one, and lead elsewhere.
+        f"--database={make_conninfo(dbname=reach.database)}",
+        f"--dbname={make_conninfo(**parts)}",
     ]
     done, out = run(command, env=reach.env)
     if done.code == 0:

@@ -20,9 +20,11 @@ from upkeep.adapters import (
     restore_ask,
     restore_compare,
     restore_prepare,
+    scratch_docker,
     scratch_place,
 )
 from upkeep.adapters.backup_making import read_manifest
+from upkeep.adapters.docker_engine import LOCAL, Engine
 from upkeep.adapters.object_store import Store
 from upkeep.adapters.restore_prepare import DATABASE
 from upkeep.adapters.scratch_cluster import Cluster, server_programs
@@ -42,30 +44,54 @@ _PASSING = (
 
 
 class Restorer:
-    """Carries out restore tests; see `core.restore.Restorer`."""
+    """Carries out restore tests; see `core.restore.Restorer`.
 
-    def __init__(self, store: Callable[[StoreRef], Store], scratch: Path) -> None:
-        self._store, self._scratch = object_store.once(store), scratch
+    :param docker: connection id -> address of a Docker daemon.
+    """
 
-    def leftovers(self, target: str) -> tuple[Leftover, ...]:
-        """List the scratch servers of tests whose worker is gone."""
-        return tuple(scratch_place.abandoned(self._scratch, target))
+    def __init__(
+        self, store: Callable[[StoreRef], Store], scratch: Path, docker: Callable[[str], str] = lambda _: LOCAL
+    ) -> None:
+        self._store, self._scratch, self._docker = object_store.once(store), scratch, docker
 
-    def sweep(self, target: str) -> tuple[Leftover, ...]:
+    def leftovers(self, target: str, options: Options | None = None) -> tuple[Leftover, ...]:
+        """List the scratch servers of tests whose worker is gone; in containers as well when those are asked for."""
+        with self._engine(options) as engine:
+            found = {one.name: one for one in scratch_docker.abandoned(engine, target)} if engine else {}
+        found |= {one.name: one for one in scratch_place.abandoned(self._scratch, target)}
+        return tuple(found.values())
+
+    def sweep(self, target: str, options: Options | None = None) -> tuple[Leftover, ...]:
         """End and remove them, and return them."""
-        found = self.leftovers(target)
-        for leftover in found:
-            scratch_place.remove(self._scratch, leftover)
+        found = self.leftovers(target, options)
+        with self._engine(options if found else None) as engine:
+            for leftover in found:
+                if engine:
+                    scratch_docker.remove(engine, leftover)
+                scratch_place.remove(self._scratch, leftover)
         return found
+
+    @contextmanager
+    def _engine(self, options: Options | None) -> Iterator[Engine | None]:
+        """Give the Docker daemon; None when none is asked for, or it does not answer, which the test will tell."""
+        engine = None
+        if options is not None and options.method == "docker":
+            with contextlib.suppress(ConfigurationError):
+                engine = Engine(self._docker(options.docker_conn_id))
+        try:
+            yield engine
+        finally:
+            if engine:
+                engine.close()
 
     def test(self, place: Place, backup_id: str, options: Options, say: Say) -> Tested:
         """Restore a backup into a server of its own, compare it with its manifest, and remove the server."""
         store = self._store(place.store)
         manifest = read_manifest(store, place, backup_id)
         if isinstance(manifest, Manifest):
-            return _DumpTest(store, place, manifest, options, say).run(self._scratch)
+            return _DumpTest(store, place, manifest, options, say).run(self._scratch, self._docker)
         if isinstance(manifest, PhysicalManifest):
-            return _PhysicalTest(store, place, manifest, options, say).run(self._scratch)
+            return _PhysicalTest(store, place, manifest, options, say).run(self._scratch, self._docker)
         raise ConfigurationError(
             f"{place.target}/{backup_id} is of kind {manifest.kind}, which has no server to start",
             "restore tests are for kinds dump and physical",
@@ -85,18 +111,19 @@ class _Test[M: Manifest | PhysicalManifest]:
         self.checked: list[str] = []
         self.notes: list[str] = []
 
-    def run(self, scratch: Path) -> Tested:
+    def run(self, scratch: Path, docker: Callable[[str], str]) -> Tested:
         """Go through all phases as far as that makes sense; whatever happens, the server is removed."""
         with self.phase("preflight"):
-            programs = self.programs()
+            server = self.server(docker)
             self.need_room(scratch)
-        if programs is not None and not any(m.stops for m in self.missing):
+        if server is not None and not any(m.stops for m in self.missing):
             with contextlib.ExitStack() as stack:
                 name = f"{self.manifest.kind}-{self.manifest.id}"
                 folder = stack.enter_context(scratch_place.scratch_place(scratch, self.place.target, name))
-                cluster = stack.enter_context(Cluster(programs, folder))
+                cluster = stack.enter_context(server(folder))
                 try:
-                    self.go(cluster, folder)
+                    if self.fits(cluster):
+                        self.go(cluster, folder)
                 except DamagedError as error:
                     self.seen["failures"] = (*self.seen.get("failures", ()), error.message)
                 begun = time.monotonic()
@@ -124,13 +151,35 @@ class _Test[M: Manifest | PhysicalManifest]:
             self.phases[name] = self.phases.get(name, 0.0) + seconds
             self.say(f"{name}: {seconds:.1f} s")
 
-    def programs(self) -> pg_tools.Programs | None:
-        """Find a server of the source's major."""
+    def server(self, docker: Callable[[str], str]) -> Callable[[Path], Cluster] | None:
+        """Find a server of the source's major; return what makes one in a folder."""
+        version = self.manifest.source.version_num
         try:
-            return server_programs(self.manifest.source.version_num, self.options.programs)
+            if self.options.method == "docker":
+                return scratch_docker.maker(docker(self.options.docker_conn_id), version, self.options)
+            programs = server_programs(version, self.options.programs)
         except ConfigurationError as error:
-            self.lack("server", self.manifest.source.version, error.message, error.hint, stops=True)
+            self.lack("server", self.server_name, error.message, error.hint, stops=True)
             return None
+        return lambda folder: Cluster(programs, folder)
+
+    @property
+    def server_name(self) -> str:
+        """What a finding calls the server to restore into."""
+        source = self.manifest.source
+        if self.options.method == "docker":
+            return f"docker {scratch_docker.image_name(self.options.image, source.version_num)}"
+        return source.version
+
+    def fits(self, cluster: Cluster) -> bool:
+        """See that the server's programs run here."""
+        with self.phase("preflight"):
+            try:
+                cluster.check()
+            except ConfigurationError as error:
+                self.lack("server", self.server_name, error.message, error.hint, stops=True)
+                return False
+        return True
 
     def need_room(self, scratch: Path) -> None:
         """See that the test leaves others their share of the scratch folder."""
@@ -176,6 +225,7 @@ class _Test[M: Manifest | PhysicalManifest]:
         return Tested(
             id=self.manifest.id,
             kind=self.manifest.kind,
+            method=self.options.method,
             started=self.started,
             snapshot_time=source.snapshot_time,
             phases={name: round(seconds, 3) for name, seconds in self.phases.items()},
@@ -198,7 +248,7 @@ class _DumpTest(_Test[Manifest]):
             cluster.create()
             cluster.start(self.options.start_timeout)
             cluster.check_own(self.manifest.source.system_identifier)
-            self.seen["server_version"] = cluster.programs.version
+            self.seen["server_version"] = cluster.version
         with self.phase("preflight"):
             tools = pg_tools.find(_major(self.manifest.tools["pg_dump"]) * 10_000, self.options.programs)
             prepared = restore_prepare.prepare(cluster, tools, archive, self.manifest)
@@ -206,11 +256,12 @@ class _DumpTest(_Test[Manifest]):
             self.notes += prepared.notes
         if any(m.stops for m in prepared.missing):
             return
-        self.restore(cluster, tools, archive)
+        self.restore(cluster, tools, archive, "without")
         with self.checking_pages(cluster, DATABASE), self.phase("compare"):
             found, rows = restore_compare.compare(cluster.conninfo(DATABASE), self.manifest, self.options.jobs)
         self.seen |= {"differences": tuple(found), "rows": rows, "tables": len(self.manifest.tables)}
         self.checked.append("fingerprints")
+        self.restore(cluster, tools, archive, "only")
         # Only now: the source's limits are for its application, whose questions come next.
         self.notes += restore_prepare.apply_settings(cluster, prepared.settings)
         self.ask(cluster, DATABASE)
@@ -224,7 +275,9 @@ class _DumpTest(_Test[Manifest]):
             backup_fetch.fetch(self.store, prefix, self.manifest, archive, jobs=self.options.fetch_jobs)
         return archive
 
-    def restore(self, cluster: Cluster, tools: pg_tools.Programs, archive: Path) -> None:
+    def restore(
+        self, cluster: Cluster, tools: pg_tools.Programs, archive: Path, events: pg_restore.EventTriggers
+    ) -> None:
         """Run pg_restore and sort what it complains of."""
 
         def watch() -> None:
@@ -232,15 +285,16 @@ class _DumpTest(_Test[Manifest]):
                 raise _gone(cluster)
 
         with self.phase("restore"):
-            said = pg_restore.restore(tools, cluster.conninfo(DATABASE), archive, jobs=self.options.jobs, on_tick=watch)
+            said = pg_restore.restore(
+                tools, cluster.conninfo(DATABASE), archive, jobs=self.options.jobs, events=events, on_tick=watch
+            )
         passing = [c.message for c in said if any(words in c.message for words in _PASSING)]
         if passing or not cluster.running:
             raise _gone(cluster, *passing[:2])
         names = {table.oid: ".".join(table.name) for table in self.manifest.tables}
         self.notes += [f"{c.entry}: {c.message} ({c.why})" for c in said if c.why][:_SHOWN]
-        self.seen["failures"] = tuple(
-            f"{names.get(c.oid or 0) or c.entry or 'pg_restore'}: {c.message}" for c in said if not c.why
-        )[:_SHOWN]
+        failures = (f"{names.get(c.oid or 0) or c.entry or 'pg_restore'}: {c.message}" for c in said if not c.why)
+        self.seen["failures"] = (*self.seen.get("failures", ()), *failures)[:_SHOWN]
 
 
 class _PhysicalTest(_Test[PhysicalManifest]):
@@ -261,7 +315,7 @@ class _PhysicalTest(_Test[PhysicalManifest]):
             cluster.adopt()
             cluster.start(self.options.start_timeout)
             cluster.check_own()
-            self.seen["server_version"] = cluster.programs.version
+            self.seen["server_version"] = cluster.version
         database = self.manifest.source.database
         with self.checking_pages(cluster, None):
             pass
