@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sqlite3
 import tempfile
 import time
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,14 +18,16 @@ import pytest
 from tests.integration.tree_world import RUN, Trees, quiet
 from upkeep.adapters import backup_marker, tree_collect, tree_list
 from upkeep.adapters.archive import make_archiver
+from upkeep.adapters.copy_maker import CopyMaker
 from upkeep.adapters.object_store import FolderStore, Written
 from upkeep.adapters.tree_backup import make_trees
-from upkeep.core.backup import MANIFEST, encode
+from upkeep.core.backup import MANIFEST, Place, encode
 from upkeep.core.cadence import Window
-from upkeep.core.errors import ConfigurationError
+from upkeep.core.copies import CopyOptions
+from upkeep.core.errors import ConfigurationError, TransientError
 from upkeep.core.job import Job
 from upkeep.core.model import Severity
-from upkeep.core.system import FileSetTarget
+from upkeep.core.system import FileSetTarget, StoreRef
 from upkeep.core.tree import FileSet, TreeOptions
 from upkeep.routines.backup import verify
 
@@ -142,3 +147,27 @@ def test_a_backup_from_the_future_does_not_hide_that_none_is_made_any_more(tmp_p
     assert [c.id for c in seen.chosen] == [kept.id]
     assert [b.id for b in seen.series[0].backups] == [kept.id, ahead]
     assert [(f.check, f.severity) for f in verify.judge(late, seen).findings] == [("age", Severity.CRITICAL)]
+
+
+def test_a_try_that_failed_leaves_no_manifest_without_files(tmp_path: Path) -> None:
+    """The store took the manifest without saying so, and went away again while that try was removed."""
+    with contextlib.closing(sqlite3.connect(tmp_path / "app.db")) as connection, connection:
+        connection.execute("create table t (n)")
+
+    class Going(FolderStore):
+        def write_bytes(self, key: str, data: bytes) -> Written:
+            written = super().write_bytes(key, data)
+            if key.endswith(MANIFEST):
+                raise TransientError("no answer", "")
+            return written
+
+        def delete(self, keys: Iterable[str]) -> None:
+            super().delete(list(keys)[:1])
+            raise TransientError("away", "")
+
+    place = Place(store=StoreRef(url=f"file://{tmp_path}/kept"), target="shop/app", kind="sqlite")
+    maker = CopyMaker(str, lambda _: Going(tmp_path / "kept"), tmp_path)
+    with pytest.raises(TransientError, match="no answer"):
+        maker.copy_sqlite(str(tmp_path / "app.db"), place, CopyOptions(), RUN, quiet)
+    archiver = make_archiver(str, lambda _: FolderStore(tmp_path / "kept"), tmp_path)
+    assert [s.complete for s in archiver.stored(place)] == [False]

@@ -34,6 +34,12 @@ def read_manifest(store: Store, place: Place, backup_id: str) -> AnyManifest:
     return manifest
 
 
+def _last_thing_last(key: str) -> int:
+    """Order what is removed: the manifest, by which it is a backup, and in the end the mark of who made it."""
+    name = key.rsplit("/", 1)[1]
+    return -1 if name == core.MANIFEST else int(name == core.MARKER)
+
+
 class Making:
     """Use as a context manager: until `finish`, leaving it removes what was stored, as far as the store is there."""
 
@@ -56,7 +62,9 @@ class Making:
         with contextlib.suppress(UpkeepError):  # the next try sweeps what cannot be removed now
             for upload in self.store.uploads(f"{self.prefix}/"):
                 self.store.abort(upload)
-            self.store.delete([item.key for item in self.store.list(f"{self.prefix}/")])
+            # The manifest first: a store may have taken it although it did not say so, and then be away again.
+            keys = [item.key for item in self.store.list(f"{self.prefix}/")]
+            self.store.delete(sorted(keys, key=_last_thing_last))
 
     def beat(self) -> None:
         """Show, once a minute, that somebody works on this."""
