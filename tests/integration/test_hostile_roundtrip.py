@@ -7,7 +7,9 @@ schemas and by the number of objects of every kind in both catalogues.
 from __future__ import annotations
 
 import contextlib
+import os
 import re
+import shutil
 import subprocess
 from collections import Counter
 from collections.abc import Iterator
@@ -19,6 +21,9 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
+from lab import postgres as lab_postgres
+from lab import wheels
+from lab.process import scratch_folder
 from tests.integration import hostile, test_canary
 from tests.integration.backup_world import World, world, writing
 from tests.integration.test_backup_roundtrip import VALUES
@@ -258,7 +263,7 @@ NAMES = (
     "postgresql://x/y?z#",
     "%s%%(x)s{}",
     "täb😀",
-    "A.b",
+    " A.b",
 )
 
 
@@ -285,3 +290,46 @@ def test_database_with_a_line_break_in_its_name_is_refused_with_the_cure(odd: Wo
     with pytest.raises(ConfigurationError, match="RENAME"):
         proved(odd, kept.manifest)
     assert list(odd.scratch.iterdir()) == []
+
+
+EXTENSION = """
+create table "rates; --" (name text primary key, rate numeric, own bool not null default true);
+create table inner_table (n int);
+create sequence numbers;
+insert into "rates; --" values ('standard', 19, false);
+insert into inner_table values (1);
+select pg_catalog.pg_extension_config_dump('"rates; --"', 'where own');
+select pg_catalog.pg_extension_config_dump('numbers', '');
+"""
+
+
+def link(source: str, target: str) -> None:
+    """Give a file a second name, or, where the folder is on another disk, copy it."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
+def test_rows_that_users_add_to_an_extensions_tables_are_proved(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of an extension's configuration table the rows that it asks for are dumped and proved, of its others none."""
+    with scratch_folder() as folder:
+        home = folder / "postgresql"
+        shutil.copytree(wheels.bin(18).parent, home, symlinks=True, copy_function=link)
+        extensions = next(home.rglob("plpgsql.control")).parent
+        (extensions / "taxes.control").write_text("default_version = '1'\nrelocatable = false\n")
+        (extensions / "taxes--1.sql").write_text(EXTENSION)
+        monkeypatch.setattr(lab_postgres, "bin", lambda _: home / "bin")
+        with world() as made:
+            made.database("taxes", "create extension taxes", "insert into inner_table values (2)")
+            with made.connect() as connection:
+                connection.execute(
+                    "insert into \"rates; --\" values ('mine', 7), ('yours', 8); select nextval('numbers')"
+                )
+            kept = made.backup()
+            assert [(t.name, t.rows) for t in kept.manifest.tables] == [(("public", "rates; --"), 2)]
+            assert made.check(kept.manifest.id).faults == ()
+            seen = proved(made, kept.manifest)
+            assert (seen.failures, seen.differences, seen.missing, seen.ok) == ((), (), (), True)
+            monkeypatch.setattr(lab_postgres, "bin", wheels.bin)
+            assert [(m.what, m.name) for m in proved(made, kept.manifest).missing] == [("extension", "taxes")]
