@@ -144,3 +144,23 @@ def test_hostile_names_stay_text():
 def test_examples():
     """The examples in the docstrings are true."""
     assert doctest.testmod(restored).failed == 0
+
+
+def test_a_recovery_is_told_step_by_step():
+    """When each step began and how long it took, what answered, what would have been lost, how to go back."""
+    step = {"name": "db: bring back", "began": "2026-11-21T16:20:25Z", "seconds": 4.3, "detail": "7 tables identical"}
+    seen = {
+        "steps": [step], "parts": [{"name": "db", "trouble": ""}], "seconds": 4.9, "rto_seconds": 14_400,
+        "answers": [{"endpoint": "health", "well": True, "said": "200", "seconds": 0.01}],
+        "would_have_been_lost": ["db: the last 39 s"], "undo": ["ALTER DATABASE a RENAME TO b"], "kept": "shop__before",
+    }  # fmt: skip
+    [proof] = proofs_of({"recovery": seen})
+    told = {fact.label: fact.shown.text for fact in proof.facts}
+    assert (proof.severity, proof.heading, told["in all"]) == (Severity.OK, "Brought back", "4.9 s (RTO 4 h)")
+    assert next(value for key, value in told.items() if ":20:25" in key) == "db: bring back, 4.3 s: 7 tables identical"
+    assert told["asked health"].startswith("well") and told["would be lost"] == "db: the last 39 s"
+    assert told["undo"] == "ALTER DATABASE a RENAME TO b" and told["kept"] == "shop__before"
+    [proof] = proofs_of({"recovery": {**seen, "parts": [{"name": "db", "trouble": "no backup"}]}})
+    assert proof.severity is Severity.CRITICAL
+    [proof] = proofs_of({"recovery": {"seconds": 1}})
+    assert proof.severity is Severity.UNKNOWN

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 from upkeep.core.model import Severity
 from upkeep.ledger.record import ActionRecord
-from upkeep.report import human, restored
+from upkeep.report import human, recovered, restored
 from upkeep.report.work import outcome_words
 
 EVIDENCE_LIMIT = 4000
@@ -126,6 +126,13 @@ def _restore_test(seen: Mapping[str, Any], zone: ZoneInfo) -> Proof:
     return Proof(heading, severity, (*told, *facts(seen, zone, _TOLD_TEST)))
 
 
+def _recovery(seen: Mapping[str, Any], zone: ZoneInfo) -> Proof:
+    """Tell step by step how something was brought back."""
+    severity, word = recovered.heading(seen)
+    told = tuple(Fact(line.label, line.shown) for line in recovered.lines(seen, zone))
+    return Proof(word, severity, (*told, *facts(seen, zone, recovered.TOLD)))
+
+
 def _removed(seen: Mapping[str, Any], zone: ZoneInfo) -> Proof:
     """Name every backup that was removed, and why."""
     listed = seen.get("backups")
@@ -148,6 +155,7 @@ _BLOCKS: Mapping[str, Callable[[Mapping[str, Any], ZoneInfo], Proof]] = {
     "verification_of_copy": _verification,
     "restore_test": _restore_test,
     "removed": _removed,
+    "recovery": _recovery,
 }
 
 
