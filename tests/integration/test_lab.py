@@ -369,7 +369,7 @@ def test_the_environment_reaches_everything(lab: Lab) -> None:
         for name, value in variables.items()
         if name.startswith("AIRFLOW_CONN_")
     }
-    expected = {f"{one.name}_{part}" for one in SYSTEMS for part in ("db", "maintenance", "web")}
+    expected = {f"{one.name}_{part}" for one in SYSTEMS for part in ("db", "maintenance", "restore", "web")}
     expected |= {f"{one.name}_redis" for one in SYSTEMS if one.redis}
     expected |= {f"{one.name}_physical" for one in SYSTEMS if one.copied}
     assert found.keys() == expected | {
