@@ -41,6 +41,7 @@ class Site:
     def __init__(self, home: Path, s3: ObjectStoreServer) -> None:
         self.home, self.s3 = home, s3
         self.entries: tuple[Entry, ...] = ()  # of the catalogue
+        self.history: dict[str, list[float]] = {}
         for name in ("tree", "scratch"):
             (home / name).mkdir()
         self.folder = StoreRef(url=f"file://{home}/kept")
@@ -69,6 +70,9 @@ class Site:
             archive=archive.make_archiver(str, stores, self.home / "scratch"),
             trees=tree_backup.make_trees(stores, self.home / "scratch"),
             catalogue=SimpleNamespace(entries=lambda *_: self.entries),
+            history=SimpleNamespace(
+                series=lambda name, limit: [SimpleNamespace(value=v) for v in self.history.get(name, [])][-limit:]
+            ),
             now=lambda: datetime.now(UTC), log=logging.getLogger("test"),
         )  # fmt: skip
         return Job(
@@ -265,3 +269,17 @@ def test_what_was_found_damaged_is_stored_anew_and_heals(site: Site) -> None:
     later = {"id": f"{site.entries[0].verified_at + timedelta(seconds=1):%Y%m%dT%H%M%SZ}-00000000"}
     site.entries = (*site.entries, site.entries[0].model_copy(update={**later, "verified_ok": None}))
     assert site.run()[0][0].evidence["backup"]["new_objects"] == 0
+
+
+def test_a_volume_that_is_not_mounted_any_more_is_told(site: Site) -> None:
+    """Its folder is there, and empty; the other path has so many files that the set has hardly shrunk."""
+    (site.home / "volume").mkdir()
+    (site.home / "volume/upload").write_text("text")
+    paths = (f"{site.home}/tree/**", f"{site.home}/volume/**", f"{site.home}/tree/*.none")
+    assert site.run(site.target(paths=paths))[1] == []
+    (site.home / "volume/upload").unlink()
+    assert site.run(site.target(paths=paths))[1] == []  # nobody knows that it was ever otherwise
+    site.history["tree.idle"] = [1.0, 1.0, 2.0]
+    found = site.run(site.target(paths=paths))[1]
+    assert checks(found) == [("missing", Severity.WARNING)]
+    assert "2 of its paths match nothing, lately 1 did" in found[0].message

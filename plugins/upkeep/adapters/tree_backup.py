@@ -82,6 +82,7 @@ class TreeArchive:
             total_bytes=sum(first.values()),
             skipped=seen.skipped,
             unmatched=seen.unmatched,
+            idle=seen.idle,
             vanished=seen.vanished,
             unreadable=_told(files, seen.unreadable),
             unreadable_count=len(seen.unreadable),

@@ -36,13 +36,17 @@ class Found(NamedTuple):
 
 @dataclass
 class Scan:
-    """What a look at the tree showed. `unmatched` are paths whose part without wildcards leads nowhere."""
+    """What a look at the tree showed.
+
+    `unmatched` are paths whose part without wildcards leads nowhere, `idle` those that are there and match nothing.
+    """
 
     base: str
     found: list[Found] = field(default_factory=list)
     skipped: int = 0
     vanished: int = 0
     unmatched: int = 0
+    idle: int = 0
     unreadable: list[str] = field(default_factory=list)
 
 
@@ -166,9 +170,11 @@ class _Walk:
     def run(self) -> Iterator[Found]:
         """Yield what is chosen, each after the folders it lies in."""
         told: set[str] = set()
+        waiting = list(self._root.patterns)
         for found in self._all():
             if not any(pattern.fullmatch(found.path) for pattern in self._root.patterns):
                 continue
+            waiting = [pattern for pattern in waiting if not pattern.fullmatch(found.path)]
             if not told:
                 yield from self._fixed()
             for above in self._parents(found.path):
@@ -178,6 +184,7 @@ class _Walk:
             if found.path not in told:
                 told.add(found.path)
                 yield found
+        self._result.idle += len(waiting) if os.path.lexists(self._root.path) else 0
 
     def _all(self) -> Iterator[Found]:
         todo = [""]

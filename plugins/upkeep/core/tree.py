@@ -176,6 +176,7 @@ class Look(Model):
     total_bytes: int
     skipped: int = Field(0, description="fifos, sockets and devices")
     unmatched: int = Field(0, description="paths whose part without wildcards leads nowhere")
+    idle: int = Field(0, description="other paths that match nothing")
     vanished: int = 0
     unreadable: tuple[str, ...] = ()
     unreadable_count: int = 0

@@ -14,7 +14,7 @@ of a target with `secret: true` are stored encrypted only, and their names appea
 - `empty`: no file matches, so no backup was made and the ones before stay. Is the volume mounted? Are the paths right?
 - `shrunk`: far fewer files or bytes than in the backup before. Who deleted them? They are in the backups before.
 - `missing`: a path, or the folder before its first wildcard, is not there. Correct the system file or find the file;
-  is the volume mounted?
+  is the volume mounted? Also told when a path with wildcards matches nothing that matched in the last two weeks.
 - `unreadable`: files the worker may not read are **not in the backup**. Let its user read them (group, ACL).
 - `changed`: files that were written to all the while; their content is as of one reading. Databases and logs do not
   belong in a file backup; stop the writer, or back it up with a routine of its own.
@@ -63,6 +63,7 @@ TITLE = "File backup"
 TARGETS = ("files", "model")
 COVERS = Covers.NOW
 ROLE = "sysadmin"
+_IDLE_HISTORY = 14  # earlier runs that a path is compared with
 type _Job = Job[FileSetTarget | ModelTarget, Settings]
 
 
@@ -116,8 +117,9 @@ def judge(job: _Job, seen: Seen) -> Judgement:
         Measurement(name="tree.files", value=look.files, unit="files"),
         Measurement(name="tree.bytes", value=look.total_bytes, unit="bytes"),
         Measurement(name="tree.skipped", value=look.skipped, unit="files"),
+        Measurement(name="tree.idle", value=look.idle, unit="paths"),
     )
-    found = _empty(job, look) if look.files == 0 else _missing(job, look) + _shrunk(job, seen)
+    found = _empty(job, look) if look.files == 0 else _missing(job, look) + _fallen_idle(job, look) + _shrunk(job, seen)
     return Judgement(measurements=measured, findings=found)
 
 
@@ -254,6 +256,24 @@ def _missing(job: _Job, look: Look) -> tuple[Finding, ...]:
             observed=str(look.unmatched),
             limit="0",
             hint="is the volume mounted? correct `paths` in the system file, or find out where the file has gone",
+        ),
+    )
+
+
+def _fallen_idle(job: _Job, look: Look) -> tuple[Finding, ...]:
+    """Tell when a path matches nothing that matched lately: a volume that is not mounted leaves an empty folder."""
+    past = [point.value for point in job.tools.history.series("tree.idle", limit=_IDLE_HISTORY)] if look.idle else []
+    if not past or look.idle <= min(past):
+        return ()
+    return (
+        Finding(
+            check="missing",
+            subject=job.target.id,
+            severity=Severity.WARNING,
+            message=f"{job.target.id}: {look.idle} of its paths match nothing, lately {min(past):g} did so",
+            observed=f"{look.idle}",
+            limit=f"{min(past):g}",
+            hint="is a volume not mounted, or has somebody emptied a folder? what was there is in the backups before",
         ),
     )
 
