@@ -1,6 +1,7 @@
 """A worker that makes one restore test: `python restore_worker.py <json>`, to be killed by a test at any moment.
 
-With `fsize`, no file that it or its programs write may become larger: what a full disk does, without needing root.
+With `image`, the server runs in a container of the Docker daemon at `docker`. With `fsize`, no file that it or its
+programs write may become larger: what a full disk does, without needing root.
 """
 
 from __future__ import annotations
@@ -22,13 +23,15 @@ def main(order: dict[str, str]) -> int:
     """Make the test, print each phase; print the error's class and text when it fails."""
     if "fsize" in order:
         resource.setrlimit(resource.RLIMIT_FSIZE, (int(order["fsize"]), resource.RLIM_INFINITY))
-    restorer = Restorer(lambda _: FolderStore(Path(order["store"])), Path(order["scratch"]))
+    where = {"method": "docker", "image": order["image"]} if "image" in order else {}
+    options = Options.model_validate({"programs": order["programs"], **where})
+    restorer = Restorer(
+        lambda _: FolderStore(Path(order["store"])), Path(order["scratch"]), lambda _: order.get("docker", "")
+    )
     place = Place(store=StoreRef(url=f"file://{order['store']}"), target=order["target"])
     print("ready", flush=True)
     try:
-        tested = restorer.test(
-            place, order["id"], Options(programs=order["programs"]), lambda line: print(line, flush=True)
-        )
+        tested = restorer.test(place, order["id"], options, lambda line: print(line, flush=True))
     except UpkeepError as error:
         print(json.dumps({"error": type(error).__name__, "message": str(error)}), flush=True)
         return 1

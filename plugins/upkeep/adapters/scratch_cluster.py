@@ -20,7 +20,7 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from upkeep.adapters import pg_tools, statements
 from upkeep.adapters.pg_tools import Programs
@@ -104,6 +104,27 @@ def server_programs(version_num: int, folders: str = "") -> Programs:
     return found
 
 
+class Running(Protocol):
+    """A program that was started for a scratch server; its output goes to a log."""
+
+    @property
+    def running(self) -> bool:
+        """Whether it has not ended."""
+        ...
+
+    def wait(self) -> int:
+        """Wait for its end and return its code."""
+        ...
+
+    def ask_to_end(self) -> int:
+        """Let it end in good order; return its code."""
+        ...
+
+    def stop(self) -> None:
+        """End it at once and leave nothing of it; do nothing when it has ended."""
+        ...
+
+
 class Guarded:
     """A program run under `scratch_guard`: it ends when this process does."""
 
@@ -154,10 +175,35 @@ class Cluster:
         self.adopted = False
         self._user = server_user()
         self._settings = dict(settings or {})
-        self._server: Guarded | None = None
-        check_reachable(programs.folder, self._user)
+        self._server: Running | None = None
+        self._check_programs()
         check_reachable(folder, self._user)
         self.socket = socket_folder(folder, self._user)
+
+    @property
+    def version(self) -> str:
+        """The server's version."""
+        return self.programs.version
+
+    @property
+    def major(self) -> int:
+        """The server's major version."""
+        return self.programs.major
+
+    def check(self) -> None:
+        """See that its programs can be run, as far as its making has not shown it.
+
+        :raises ConfigurationError: they cannot.
+        """
+
+    def _check_programs(self) -> None:
+        check_reachable(self.programs.folder, self._user)
+
+    def _program(self, name: str) -> str | Path:
+        return self.programs.path(name)
+
+    def _launch(self, command: list[str | Path], log: Path) -> Running:
+        return Guarded(command, log, uid=self._user.uid, gid=self._user.gid)
 
     def create(self) -> None:
         """Make an empty cluster, with checksums, in the C locale.
@@ -204,7 +250,7 @@ class Cluster:
         import psycopg
 
         self._configure()
-        self._server = Guarded(self._command("postgres"), self.log, uid=self._user.uid, gid=self._user.gid)
+        self._server = self._launch(self._command("postgres"), self.log)
         deadline = time.monotonic() + seconds
         while True:
             try:
@@ -274,7 +320,7 @@ class Cluster:
         if self.control().get("Data page checksum version", "0") == "0":
             raise ConfigurationError("the cluster's pages carry no checksums", "initdb --data-checksums, pg_checksums")
         log = self.folder / "checksums.log"
-        check = Guarded([self.programs.path("pg_checksums"), "--check", "-D", self.data], log, **self._identity)
+        check = self._launch([self._program("pg_checksums"), "--check", "-D", self.data], log)
         try:
             code = check.wait()
         finally:
@@ -284,14 +330,17 @@ class Cluster:
 
     def control(self) -> dict[str, str]:
         """Return what pg_controldata says of the cluster's files."""
-        done = subprocess.run(
-            [self.programs.path("pg_controldata"), self.data], capture_output=True, text=True, check=False,
-            env=environment(),
-        )  # fmt: skip
-        if done.returncode:
-            raise DamagedError(f"pg_controldata: {done.stderr.strip()}", "the cluster's control file is damaged")
-        pairs = (line.split(":", 1) for line in done.stdout.splitlines() if ":" in line)
+        code, said = self._control_data()
+        if code:
+            raise DamagedError(f"pg_controldata: {said.strip()}", "the cluster's control file is damaged")
+        pairs = (line.split(":", 1) for line in said.splitlines() if ":" in line)
         return {name.strip(): value.strip() for name, value in pairs}
+
+    def _control_data(self) -> tuple[int, str]:
+        done = subprocess.run(
+            [self._program("pg_controldata"), self.data], capture_output=True, text=True, check=False, env=environment()
+        )
+        return done.returncode, done.stderr if done.returncode else done.stdout
 
     def log_tail(self) -> str:
         """Return the last lines of the server's log."""
@@ -307,16 +356,12 @@ class Cluster:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    @property
-    def _identity(self) -> dict[str, int]:
-        return {"uid": self._user.uid, "gid": self._user.gid}
-
     def _command(self, program: str) -> list[str | Path]:
-        return [self.programs.path(program), "-D", self.data, f"--config_file={self.folder / 'server.conf'}"]
+        return [self._program(program), "-D", self.data, f"--config_file={self.folder / 'server.conf'}"]
 
     def _configure(self) -> None:
         """Write settings and who is let in, in files beside the data: those in it, a backup's, are not read."""
-        values = {k: v for k, v in _TUNED.items() if _SINCE.get(k, 0) <= self.programs.major}
+        values = {k: v for k, v in _TUNED.items() if _SINCE.get(k, 0) <= self.major}
         if self.adopted:
             values |= self._inherited()
         values |= {"unix_socket_directories": str(self.socket), **self._settings}
@@ -346,7 +391,7 @@ class Cluster:
         command = [*self._command("postgres")[1:], "template1"]
         # The guard gives programs nothing to read.
         shell: list[str | Path] = ["/bin/sh", "-c", 'read_from=$0; exec "$@" <"$read_from"', question]
-        asked = Guarded([*shell, self.programs.path("postgres"), "--single", *command], log, **self._identity)
+        asked = self._launch([*shell, self._program("postgres"), "--single", *command], log)
         try:
             code = asked.wait()
         finally:
@@ -363,7 +408,7 @@ class Cluster:
 
     def _run(self, program: str, *arguments: str) -> None:
         log = self.folder / f"{program}.log"
-        done = Guarded([self.programs.path(program), *arguments], log, **self._identity)
+        done = self._launch([self._program(program), *arguments], log)
         try:
             code = done.wait()
         finally:
@@ -373,7 +418,7 @@ class Cluster:
             raise TransientError(f"{program} (code {code}): {tail}", "look at space and rights of the scratch folder")
 
     def _failed(self, text: str) -> TransientError | DamagedError:
-        message = f"scratch server PostgreSQL {self.programs.version}: {text}; its log ends with: {self.log_tail()}"
+        message = f"scratch server PostgreSQL {self.version}: {text}; its log ends with: {self.log_tail()}"
         if self.adopted:
             return DamagedError(message, "this backup does not start: make a new one now, keep this one for the search")
         return TransientError(message, "look at space and memory of the worker; it is tried again")

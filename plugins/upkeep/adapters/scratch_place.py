@@ -61,6 +61,11 @@ def server_user() -> User:
     return User(found.pw_uid, found.pw_gid, name)
 
 
+def prefix(target: str) -> str:
+    """Return what the names of all folders for a target begin with."""
+    return f"{PREFIX}{target.replace('/', '~')}-"
+
+
 def check_reachable(path: Path, user: User) -> None:
     """Refuse what the server's user cannot reach, before initdb says it less clearly.
 
@@ -81,7 +86,7 @@ def scratch_place(scratch: Path, target: str, name: str) -> Iterator[Path]:
     if user.uid >= 0 and scratch.stat().st_uid == os.geteuid():
         scratch.chmod(stat.S_IMODE(scratch.stat().st_mode) | stat.S_IXOTH)  # others may pass, not look or write
     check_reachable(scratch, user)
-    folder = scratch.resolve() / f"{PREFIX}{target.replace('/', '~')}-{name}-{os.getpid()}-{secrets.token_hex(2)}"
+    folder = scratch.resolve() / f"{prefix(target)}{name}-{os.getpid()}-{secrets.token_hex(2)}"
     folder.mkdir(mode=0o700, parents=True)
     try:
         with (folder / _LOCK).open("w") as lock:
@@ -114,8 +119,8 @@ def socket_folder(folder: Path, user: User) -> Path:
 def abandoned(scratch: Path, target: str) -> list[Leftover]:
     """List the scratch servers of this target whose worker is gone, running or not."""
     found = []
-    for folder in sorted(scratch.glob(f"{PREFIX}{target.replace('/', '~')}-*")):
-        if folder.is_dir() and not folder.is_symlink() and not _owned(folder):
+    for folder in sorted(scratch.glob(f"{prefix(target)}*")):
+        if folder.is_dir() and not folder.is_symlink() and not owned(folder):
             running = len(processes(folder / "data"))
             reason = f"the worker that made it is gone, {running} of its processes are not"
             found.append(Leftover(kind="staging", name=folder.name, bytes=_size(folder), reason=reason))
@@ -203,7 +208,8 @@ def _forget_shared_memory(number: int | None) -> None:
             ctypes.CDLL(None).shmctl(number, 0, None)  # 0 is IPC_RMID; one that is gone is an error that nobody minds
 
 
-def _owned(folder: Path) -> bool:
+def owned(folder: Path) -> bool:
+    """Whether the worker that made a scratch server's folder lives."""
     try:
         with (folder / _LOCK).open("r") as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)

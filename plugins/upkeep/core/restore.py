@@ -12,7 +12,7 @@ from upkeep.core.backup import Leftover, Place, TableProof
 from upkeep.core.model import Model
 from upkeep.core.system import Smoke
 
-Method = Literal["local"]
+Method = Literal["local", "docker"]
 
 
 class Options(Model):
@@ -27,6 +27,10 @@ class Options(Model):
     smoke: dict[str, Smoke] = {}
     smoke_timeout: float = Field(60, gt=0)
     start_timeout: float = Field(900, gt=0, description="recovery of a physical backup included")
+    method: Method = "local"
+    image: str = Field("postgres:{major}", description="what a container is made from; `{major}` is filled in")
+    docker_conn_id: str = Field("", description="connection to the Docker daemon; default: this machine's usual socket")
+    docker_memory: int = Field(2 << 30, ge=1, description="bytes that a container may take")
 
 
 class RangeDifference(Model):
@@ -156,10 +160,10 @@ class Restorer(Protocol):
         """
         ...
 
-    def leftovers(self, target: str) -> tuple[Leftover, ...]:
-        """List the scratch servers of tests whose worker is gone."""
+    def leftovers(self, target: str, options: Options) -> tuple[Leftover, ...]:
+        """List the scratch servers of tests whose worker is gone; in containers as well when those are asked for."""
         ...
 
-    def sweep(self, target: str) -> tuple[Leftover, ...]:
+    def sweep(self, target: str, options: Options) -> tuple[Leftover, ...]:
         """End and remove them, and return them."""
         ...

@@ -71,6 +71,28 @@ def conninfo(conn_id: str) -> str:
     return make_conninfo(**{key: str(value) for key, value in values.items() if value})
 
 
+def docker_address(conn_id: str) -> str:
+    """Return the address of a Docker daemon: `host` of a connection of type docker, an address or a socket's path.
+
+    Airflow's own DockerHook takes a registry from there; of a registry nothing here has need.
+
+    :raises ConfigurationError: there is no such connection, or it is not one to Docker.
+    """
+    from upkeep.adapters.docker_engine import LOCAL
+
+    if not conn_id:
+        return LOCAL
+    found = connection(conn_id)
+    if found.conn_type != "docker":
+        raise ConfigurationError(
+            f"connection {conn_id!r} is of type {found.conn_type!r}, expected docker", "correct the connection"
+        )
+    host = found.host or LOCAL
+    if host.startswith("/"):
+        return f"unix://{host}"
+    return host if "://" in host else f"tcp://{host}:{found.port or 2375}"
+
+
 def home() -> Path:
     """Return the folder for what must survive a restart of a worker (`UPKEEP_HOME`, else below AIRFLOW_HOME)."""
     airflow_home = os.environ.get("AIRFLOW_HOME") or str(Path.home() / "airflow")
@@ -129,7 +151,7 @@ def make_tools(history: History, catalogue: Catalogue, log: logging.Logger) -> T
         sqlite_work=sqlite_work.Workshop(home() / "sqlite"),
         http=http.opener(connection),
         archive=archive.make_archiver(conninfo, object_store.opener(connection), scratch),
-        restorer=restore_test.Restorer(object_store.opener(connection), scratch),
+        restorer=restore_test.Restorer(object_store.opener(connection), scratch, docker_address),
         physical=physical.make_physical(conninfo, object_store.opener(connection), scratch),
         copies=copy_maker.CopyMaker(connection, object_store.opener(connection), scratch),
         trees=tree_backup.make_trees(object_store.opener(connection), scratch),

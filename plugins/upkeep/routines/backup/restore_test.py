@@ -2,11 +2,12 @@
 
 **What it does.** It chooses a backup (the latest; one at random, the same again in every try of a run; or a named one),
 downloads it and compares every byte with the manifest, starts a scratch PostgreSQL of the source's major on the worker
-(no network, only a socket for the worker's user), restores into it, lets `pg_amcheck` read every page and compare every
-index with its table, and compares row count and content hash of **every table**, every sequence and large object with
-what the manifest says the source held in the backup's snapshot. Then it asks the system's own questions (`smoke` of the
-target) and looks how old the newest canary row is. A physical backup is started instead of restored, its checksums are
-read. The server is removed whatever happens; what a killed worker leaves behind, the next run removes.
+or, with `method: docker`, in a container (no network, only a socket for the worker's user), restores into it, lets
+`pg_amcheck` read every page and compare every index with its table, and compares row count and content hash of **every
+table**, every sequence and large object with what the manifest says the source held in the backup's snapshot. Then it
+asks the system's own questions (`smoke` of the target) and looks how old the newest canary row is. A physical backup is
+started instead of restored, its checksums are read. The server is removed whatever happens; what a killed worker leaves
+behind, the next run removes.
 
 It never connects to the source. Nothing is written before the server that answers has shown that it is ours.
 
@@ -22,8 +23,9 @@ It never connects to the source. Nothing is written before the server that answe
 - `rto`: bringing it back takes longer than promised. More `jobs`, a faster store, physical backups, or another promise.
 - `rpo`: the newest backup is too old. Look at the runs of `backup.postgres`.
 - `canary`: the backup is new and its content is old. Is it the right server? Does a standby hang?
-- `preflight`: the worker lacks something (an extension, a locale, space); the message names it. Install it: as long as
-  it is missing, nothing is known of these backups.
+- `preflight`: the worker lacks something (an extension, a locale, space; the Docker daemon, the image, which is never
+  pulled by this routine); the message names it. Install it: as long as it is missing, nothing is known of these
+  backups.
 """
 
 from __future__ import annotations
@@ -39,7 +41,7 @@ from upkeep.core.cadence import Covers
 from upkeep.core.errors import ConfigurationError, DamagedError
 from upkeep.core.job import Job
 from upkeep.core.model import Action, Finding, Judgement, Measurement, Model, Outcome, OutcomeStatus, Plan, Severity
-from upkeep.core.restore import Options, Tested
+from upkeep.core.restore import Method, Options, Tested
 from upkeep.core.routine import RoutineSettings
 from upkeep.core.system import PostgresTarget
 from upkeep.routines.backup import _common, _restore_findings
@@ -71,6 +73,12 @@ class Settings(RoutineSettings):
         None, gt=0, description="minutes that the newest backup may be old; default: rpo of the system"
     )
     canary_hours: float = Field(26, gt=0, le=8760, description="hours between the canary's last row and the snapshot")
+    method: Method = Field("local", description="where the scratch server runs: local programs, or a container")
+    image: str = Field("postgres:{major}", description="image of the container; the source's {major} is filled in")
+    docker_conn_id: str = Field(
+        "", description="connection of type docker to a daemon of this machine (host); default /var/run/docker.sock"
+    )
+    docker_memory_mb: int = Field(2048, ge=768, le=1_048_576, description="megabytes that the container may take")
     programs: str = Field(
         "", description="folder with PostgreSQL's programs; default: UPKEEP_PG_BIN, PATH, usual places"
     )
@@ -98,7 +106,7 @@ def observe(job: Job[PostgresTarget, Settings]) -> Seen:
         backups=backups,
         chosen=_choose(job, [b.id for b in backups]),
         newest_content=_newest_content(job, place, backups),
-        leftovers=job.tools.restorer.leftovers(job.target.id),
+        leftovers=job.tools.restorer.leftovers(job.target.id, _options(job)),
     )
 
 
@@ -193,7 +201,7 @@ def _rpo(job: Job[PostgresTarget, Settings]) -> float | None:
 
 
 def _sweep(job: Job[PostgresTarget, Settings]) -> Outcome:
-    removed = job.tools.restorer.sweep(job.target.id)
+    removed = job.tools.restorer.sweep(job.target.id, _options(job))
     for left in removed:
         job.tools.log.info("removed %s (%s): %s", left.name, size(left.bytes), left.reason)
     freed = sum(left.bytes for left in removed)
@@ -218,6 +226,10 @@ def _options(job: Job[PostgresTarget, Settings]) -> Options:
         smoke=job.target.smoke if wanted.smoke else {},
         smoke_timeout=wanted.smoke_seconds,
         start_timeout=wanted.start_seconds,
+        method=wanted.method,
+        image=wanted.image,
+        docker_conn_id=wanted.docker_conn_id,
+        docker_memory=wanted.docker_memory_mb << 20,
     )
 
 
