@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sqlite3
 import tempfile
@@ -18,6 +19,7 @@ import pytest
 from tests.integration.tree_world import RUN, Trees, quiet
 from upkeep.adapters import backup_marker, tree_collect, tree_list
 from upkeep.adapters.archive import make_archiver
+from upkeep.adapters.backup_check import Checking
 from upkeep.adapters.copy_maker import CopyMaker
 from upkeep.adapters.object_store import FolderStore, Written
 from upkeep.adapters.tree_backup import make_trees
@@ -26,7 +28,7 @@ from upkeep.core.cadence import Window
 from upkeep.core.copies import CopyOptions
 from upkeep.core.errors import ConfigurationError, TransientError
 from upkeep.core.job import Job
-from upkeep.core.model import Severity
+from upkeep.core.model import OutcomeStatus, Severity
 from upkeep.core.system import FileSetTarget, StoreRef
 from upkeep.core.tree import FileSet, TreeOptions
 from upkeep.routines.backup import verify
@@ -124,7 +126,7 @@ def job_of(world: Trees, now: datetime) -> Job[Any, Any]:
     tools = SimpleNamespace(
         archive=make_archiver(str, lambda _: world.store, world.home / "scratch"),
         catalogue=SimpleNamespace(entries=lambda *_: (), reachable=True),
-        history=SimpleNamespace(series=lambda *_, **__: []), now=lambda: now,
+        history=SimpleNamespace(series=lambda *_, **__: []), now=lambda: now, log=logging.getLogger("test"),
     )  # fmt: skip
     target = FileSetTarget(id=world.target, paths=(str(world.tree),), store=world.place.store)
     return Job(
@@ -171,3 +173,32 @@ def test_a_try_that_failed_leaves_no_manifest_without_files(tmp_path: Path) -> N
         maker.copy_sqlite(str(tmp_path / "app.db"), place, CopyOptions(), RUN, quiet)
     archiver = make_archiver(str, lambda _: FolderStore(tmp_path / "kept"), tmp_path)
     assert [s.complete for s in archiver.stored(place)] == [False]
+
+
+def test_a_scratch_folder_that_is_gone_says_nothing_of_the_backup(tmp_path: Path) -> None:
+    """Somebody cleans up where the check writes to: the backup was called damaged, its object missing."""
+    world = Trees(tmp_path)
+    (world.tree / "a").write_bytes(b"1")
+    kept = world.manifest()
+    prefix = f"{world.target}/{kept.id}"
+    with pytest.raises(TransientError, match="No such file"):
+        Checking(world.store, kept, prefix, tmp_path / "gone", quiet).files(keep=True)
+    (tmp_path / "kept" / prefix / "tree.jsonl.gz").unlink()
+    check = Checking(world.store, kept, prefix, tmp_path, quiet)
+    check.files(keep=True)
+    assert [fault.check for fault in check.faults] == ["integrity"]
+
+
+def test_a_backup_that_retention_removes_while_it_is_read_is_not_damaged(tmp_path: Path) -> None:
+    """Reading it fails, and that was no damage: nothing is told, and nothing goes on record."""
+    world = Trees(tmp_path)
+    (world.tree / "a").write_bytes(b"1")
+    first = world.manifest()
+    world.manifest()
+    job = job_of(world, datetime.now(UTC))
+    action = verify.plan(job, verify.observe(job)).actions[0].model_copy(update={"subject": first.id})
+    (tmp_path / "kept" / world.target / first.id / "tree.jsonl.gz").unlink()
+    assert verify.act(job, action).status is OutcomeStatus.FAILED
+    job.tools.archive.remove(world.place, first.id, "not needed")
+    outcome = verify.act(job, action)
+    assert (outcome.status, outcome.findings, outcome.evidence) == (OutcomeStatus.SKIPPED, (), {})

@@ -269,7 +269,7 @@ def test_faults_become_one_finding_of_each_kind() -> None:
     faults = tuple(Fault(check="integrity", subject=f"{n}.dat", message="the content differs") for n in range(1000))
     backup_id = "20261121T010000Z-00000000"
     result = Check(id=backup_id, faults=faults, files=1000, bytes=5, rows=0, tables=9, decoded=False, seconds=1.0)
-    archive = SimpleNamespace(check=lambda *_: result)
+    archive = SimpleNamespace(check=lambda *_: result, removals=lambda _: ())
     action = SimpleNamespace(subject=backup_id, details={"place": PLACE.model_dump(mode="json")})
     outcome = verify.act(job(archive=archive), action)  # type: ignore[arg-type]
     assert outcome.status is OutcomeStatus.FAILED

@@ -189,8 +189,17 @@ class FolderStore:
     @contextmanager
     def read(self, key: str) -> Iterator[Iterator[bytes]]:
         """Open a file as blocks of bytes."""
-        with self._told(key), self._path(key).open("rb") as file:
-            yield iter(lambda: file.read(BLOCK), b"")
+        with self._told(key):
+            file = self._path(key).open("rb")
+        try:
+            with file, self._told(key):
+                yield iter(lambda: file.read(BLOCK), b"")
+        except DamagedError as error:
+            if not isinstance(error.__cause__, FileNotFoundError):
+                raise
+            # It is open, so what is missing is where its reader writes to: that says nothing of the backup.
+            missing = f"{error.__cause__.filename}: {error.__cause__.strerror}"
+            raise TransientError(missing, "look at who removes from the scratch folder; it is tried again") from error
 
     def list(self, prefix: str) -> Iterator[Item]:
         """List the files below the folder that `prefix` ends in, unfinished ones included."""

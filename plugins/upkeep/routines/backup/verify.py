@@ -149,6 +149,8 @@ def act(job: Job[Any, Settings], action: Action) -> Outcome:
         seen = _common.archiver(job).check(place, action.subject, wanted.decode, wanted.programs, report)
     except NoKeyError as error:
         return _no_key(job, error)
+    if not seen.ok and any(n.id == seen.id and not n.whole for n in _common.archiver(job).removals(place)):
+        return Outcome(status=OutcomeStatus.SKIPPED, detail=f"{seen.id} was removed by retention while it was read")
     rate = f"{size(seen.bytes / max(seen.seconds, 0.001))}/s"
     rows = f"{seen.rows} rows of {seen.tables} tables decoded" if seen.decoded else "not decoded"
     verdict = "as it was written" if seen.ok else f"{len(seen.faults)} faults"
