@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from tests.integration.copies_world import PROGRAMS, CopiesWorld, with_cache
 from tests.integration.tree_world import RUN, Trees, quiet
 from upkeep.adapters import backup_marker, tree_collect, tree_list
 from upkeep.adapters.archive import make_archiver
@@ -202,3 +203,29 @@ def test_a_backup_that_retention_removes_while_it_is_read_is_not_damaged(tmp_pat
     job.tools.archive.remove(world.place, first.id, "not needed")
     outcome = verify.act(job, action)
     assert (outcome.status, outcome.findings, outcome.evidence) == (OutcomeStatus.SKIPPED, (), {})
+
+
+def test_an_emptied_database_is_not_backed_up_without_a_word(tmp_path: Path) -> None:
+    """A file cut off to nothing is a database without tables: its backup is whole, verified, and worthless."""
+    world = CopiesWorld(tmp_path)
+    world.sqlite("create table t (n)")
+    assert world.run("backup.sqlite", "sqlite")[1] == []  # it never held anything
+    world.sqlite("insert into t values (1), (2)")
+    assert world.run("backup.sqlite", "sqlite")[1] == []
+    world.path.write_bytes(b"")
+    outcomes, found = world.run("backup.sqlite", "sqlite")
+    assert outcomes[-1].status is OutcomeStatus.DONE
+    assert [(f.check, f.severity) for f in found] == [("emptied", Severity.CRITICAL)]
+    assert "held 2 rows" in found[0].message
+
+
+def test_an_emptied_cache_is_told(tmp_path: Path) -> None:
+    """A server that was started without its data has none to lose; the backup before has."""
+    with with_cache(tmp_path) as world:
+        assert world.cache is not None
+        with world.cache.client() as client:
+            client.set("a", "1")
+            assert world.run("backup.redis", "redis", programs=PROGRAMS)[1] == []
+            client.flushall()
+        found = world.run("backup.redis", "redis", programs=PROGRAMS)[1]
+    assert [(f.check, f.severity) for f in found] == [("emptied", Severity.WARNING)]

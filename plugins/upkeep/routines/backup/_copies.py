@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -9,8 +10,9 @@ from pydantic import Field
 
 from upkeep.core.backup import CopyManifest, Kept, Leftover, Place, Stored, Tier
 from upkeep.core.copies import CopyOptions
+from upkeep.core.errors import DamagedError
 from upkeep.core.job import Job
-from upkeep.core.model import Action, Judgement, Measurement, Model, Outcome, OutcomeStatus, Plan
+from upkeep.core.model import Action, Finding, Judgement, Measurement, Model, Outcome, OutcomeStatus, Plan, Severity
 from upkeep.core.routine import RoutineSettings
 from upkeep.routines.backup import _common
 from upkeep.routines.backup._common import duration, size
@@ -105,3 +107,31 @@ def outcome(kept: Kept[CopyManifest], source_bytes: int, what: str, **more: Any)
         measurements=tuple(Measurement(name=n, value=value, unit=unit) for n, (value, unit) in figures.items()),
         evidence={"backup": _common.evidence(kept, source_bytes, version=manifest.version, **more)},
     )
+
+
+def emptied(
+    job: Job[Any, Any], place: Place, made: CopyManifest, count: Callable[[CopyManifest], int], severity: Severity
+) -> tuple[Finding, ...]:
+    """Tell when nothing at all is in a backup and something was in the one before: it is whole, and of no use.
+
+    :param count: how many rows or keys a backup holds.
+    """
+    if count(made):
+        return ()
+    older = [s.id for s in _common.newest_first(job, place) if s.id < made.id]
+    try:
+        before = _common.archiver(job).manifest(place, older[0]) if older else None
+    except DamagedError:  # told of by the verification
+        return ()
+    if not isinstance(before, CopyManifest) or not count(before):
+        return ()
+    finding = Finding(
+        check="emptied",
+        subject=job.target.id,
+        severity=severity,
+        message=f"{job.target.id} is empty; the backup before, {before.id}, held {count(before)} rows or keys",
+        observed="0",
+        limit="at least 1",
+        hint="was the file cut off, or the server started without its data? restore that backup, and hold it",
+    )
+    return (finding,)

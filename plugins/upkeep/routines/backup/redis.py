@@ -17,6 +17,7 @@ remove the `appendonlydir` (it would win over the file) or set `appendonly no`, 
 - *ended the connection*: the server was stopped, or its child failed (see its log: memory, disk). It is tried again.
 - `checksum`: the server was told to write none (`rdbchecksum no`); damage on its side would not be noticed.
 - `not_loaded`: no program on the worker could load the file: its keys are not proved.
+- `emptied`: there is not one key any more, and there were some. Did it start without its data? Restore what was.
 - `manifest`: the store did not keep what was written. Look at the store, then run this again.
 """
 
@@ -73,19 +74,24 @@ def act(job: Job[RedisTarget, Settings], action: Action) -> Outcome:
     if isinstance(kept, Refused):
         return _refused(job, kept)
     proof = kept.manifest.proof
-    keys = sum((proof["keys"] or proof["keys_after"]).values())
+    keys = _keys(kept.manifest)
     made = _copies.outcome(
         kept,
         proof["used_memory"],
         f"{keys} keys, {'loaded by ' + proof['loaded_by'] if proof['loaded_by'] else 'not loaded'}",
         keys=keys,
     )
-    return made.model_copy(update={"findings": _unproved(job, kept.manifest)})
+    emptied = _copies.emptied(job, place, kept.manifest, _keys, Severity.WARNING)
+    return made.model_copy(update={"findings": (*_unproved(job, kept.manifest), *emptied)})
 
 
 def verify(job: Job[RedisTarget, Settings], seen: Seen, outcomes: tuple[Outcome, ...]) -> Judgement:
     """Read the manifest back from the store and see that every object is there with its size."""
     return _common.kept_as_written(job, seen.place, outcomes)
+
+
+def _keys(manifest: CopyManifest) -> int:
+    return sum((manifest.proof["keys"] or manifest.proof["keys_after"]).values())
 
 
 def _refused(job: Job[RedisTarget, Settings], refused: Refused) -> Outcome:

@@ -14,6 +14,7 @@ database, move the old file **together with its `-wal`, `-shm` and `-journal`** 
 - *damaged*: the database itself is. Keep the file, restore the latest verified backup, look at the disk.
 - *locked*, *changes faster than it can be copied*: tried again; `PRAGMA journal_mode = wal` ends it for good.
 - *store away*, *disk full*: tried again; nothing that was half written counts as a backup.
+- `emptied`: there is not one row any more, and there were some. Was the file cut off? Restore the backup before.
 - `manifest`: the store did not keep what was written. Look at the store, then run this again.
 """
 
@@ -23,7 +24,7 @@ from pydantic import Field
 
 from upkeep.core.cadence import Covers
 from upkeep.core.job import Job
-from upkeep.core.model import Action, Judgement, Outcome, Plan
+from upkeep.core.model import Action, Judgement, Outcome, Plan, Severity
 from upkeep.core.system import SqliteTarget
 from upkeep.routines.backup import _common, _copies
 from upkeep.routines.backup._copies import CopySettings, Seen
@@ -72,13 +73,15 @@ def act(job: Job[SqliteTarget, Settings], action: Action) -> Outcome:
     report = _common.Reporter(job.tools.log.info, job.tools.now, wanted.progress_seconds)
     kept = job.tools.copies.copy_sqlite(job.target.path, place, options, job.run_id, report)
     proof = kept.manifest.proof
-    return _copies.outcome(
+    made = _copies.outcome(
         kept,
         int(kept.manifest.settings["unpacked_bytes"]),
         f"{len(proof['tables'])} tables, {proof['rows']} rows, each compared with its source",
         tables=len(proof["tables"]),
         rows=proof["rows"],
     )
+    found = _copies.emptied(job, place, kept.manifest, lambda manifest: int(manifest.proof["rows"]), Severity.CRITICAL)
+    return made.model_copy(update={"findings": found})
 
 
 def verify(job: Job[SqliteTarget, Settings], seen: Seen, outcomes: tuple[Outcome, ...]) -> Judgement:
