@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import os
 import sqlite3
@@ -26,13 +27,14 @@ from upkeep.adapters.object_store import FolderStore, Written
 from upkeep.adapters.tree_backup import make_trees
 from upkeep.core.backup import MANIFEST, Place, encode
 from upkeep.core.cadence import Window
+from upkeep.core.catalogue import Entry
 from upkeep.core.copies import CopyOptions
 from upkeep.core.errors import ConfigurationError, TransientError
 from upkeep.core.job import Job
 from upkeep.core.model import OutcomeStatus, Severity
-from upkeep.core.system import FileSetTarget, StoreRef
+from upkeep.core.system import FileSetTarget, Retention, StoreRef
 from upkeep.core.tree import FileSet, TreeOptions
-from upkeep.routines.backup import verify
+from upkeep.routines.backup import retention, verify
 
 HOURS = timedelta(hours=2)
 
@@ -229,3 +231,20 @@ def test_an_emptied_cache_is_told(tmp_path: Path) -> None:
             client.flushall()
         found = world.run("backup.redis", "redis", programs=PROGRAMS)[1]
     assert [(f.check, f.severity) for f in found] == [("emptied", Severity.WARNING)]
+
+
+def test_a_copy_in_a_folder_of_the_store_does_not_stop_retention(tmp_path: Path) -> None:
+    """A place below another place is another place: its newest backup was missed in the first, and nothing went."""
+    world = Trees(tmp_path)
+    (world.tree / "a").write_bytes(b"1")
+    kept = world.manifest()
+    copy = kept.id[:-8] + "ffffffff"
+    seen = {"target": world.target, "kind": "files", "finished": kept.finished, "verified_ok": True}
+    places = {kept.id: world.place.store.url, copy: f"{world.place.store.url}/copies"}
+    entries = tuple(Entry(id=i, location=f"{url}/{world.target}/{i}", **seen) for i, url in places.items())
+    job = job_of(world, datetime.now(UTC))
+    job.tools.catalogue.entries = lambda *_: entries  # type: ignore[method-assign]
+    target = job.target.model_copy(update={"copies": (StoreRef(url=places[copy]),)})
+    system = SimpleNamespace(store=None, retention=Retention(), timezone="UTC", holds=())
+    job = dataclasses.replace(job, target=target, system=system, settings=retention.Settings())  # type: ignore[arg-type]
+    assert [series.decision.frozen for series in retention.observe(job).series][:1] == [""]

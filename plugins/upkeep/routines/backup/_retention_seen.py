@@ -164,7 +164,7 @@ def _newest_lost(job: Job[Any, Any], place: Place, record: dict[str, Entry], kno
         e.id
         for e in record.values()
         if e.removed_at is None
-        and (len(stores) == 1 or e.location.startswith(f"{place.store.url.rstrip('/')}/"))
+        and (len(stores) == 1 or e.location.startswith(f"{place.store.url.rstrip('/')}/{place.series}/"))
         and taken(e.id) <= job.tools.now() + TOLERANCE
     ]
     newest = max(kept, default="")
