@@ -248,3 +248,27 @@ def test_a_copy_in_a_folder_of_the_store_does_not_stop_retention(tmp_path: Path)
     system = SimpleNamespace(store=None, retention=Retention(), timezone="UTC", holds=())
     job = dataclasses.replace(job, target=target, system=system, settings=retention.Settings())  # type: ignore[arg-type]
     assert [series.decision.frozen for series in retention.observe(job).series][:1] == [""]
+
+
+def test_retention_does_not_go_by_the_proof_of_what_is_another_backup_now(tmp_path: Path) -> None:
+    """Under the id of the newest, proved backup lies a manifest that is damaged, or not the one on record."""
+    world = Trees(tmp_path)
+    (world.tree / "a").write_bytes(b"1")
+    kept = world.manifest()
+    path = tmp_path / "kept" / world.target / kept.id / MANIFEST
+    seen = {"target": world.target, "kind": "files", "finished": kept.finished, "verified_ok": True}
+    location = f"{world.place.store.url}/{world.target}/{kept.id}"
+    entries = (Entry(id=kept.id, location=location, manifest_sha256=kept.sha256, **seen),)
+    job = job_of(world, datetime.now(UTC))
+    job.tools.catalogue.entries = lambda *_: entries  # type: ignore[method-assign]
+    system = SimpleNamespace(store=None, retention=Retention(), timezone="UTC", holds=())
+    job = dataclasses.replace(job, system=system, settings=retention.Settings())  # type: ignore[arg-type]
+
+    def frozen() -> str:
+        return retention.observe(job).series[0].decision.frozen
+
+    assert frozen() == ""
+    path.write_bytes(encode(kept.model_copy(update={"run_id": "another"})))
+    assert "is suspicious" in frozen()
+    path.write_bytes(encode(kept)[:-5])
+    assert "is suspicious" in frozen()

@@ -113,6 +113,8 @@ def look(job: Job[Any, Settings], place: Place) -> Series:
         if entry is None:
             unreadable.append(there.id)
             entry = Entry(**_facts(place, there.id), finished=there.modified, verified_ok=False)
+        if not entries and entry.manifest_sha256 and not _as_recorded(job, place, entry):
+            entry = entry.model_copy(update={"verified_ok": False, "verified_at": now})
         entries.append(entry.model_copy(update={"size_bytes": there.size_bytes}))
     rules = _rules(job, place)
     lost = _newest_lost(job, place, record, {e.id for e in entries} | {n.id for n in notes})
@@ -155,6 +157,14 @@ def _entry(job: Job[Any, Any], place: Place, backup_id: str) -> Entry | None:
         return None
     told = {"finished": manifest.finished, "tier": manifest.tier, "parent": manifest.parent}
     return Entry(**_facts(place, backup_id), **told)
+
+
+def _as_recorded(job: Job[Any, Any], place: Place, entry: Entry) -> bool:
+    """Tell whether the newest backup, upon which the others may go, is still the one that was proved."""
+    try:
+        return _common.archiver(job).manifest(place, entry.id).sha256 == entry.manifest_sha256
+    except DamagedError:
+        return False
 
 
 def _newest_lost(job: Job[Any, Any], place: Place, record: dict[str, Entry], known: set[str]) -> str:
