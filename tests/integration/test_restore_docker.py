@@ -23,7 +23,7 @@ from tests.faults import restore_worker
 from tests.integration import physical_world
 from tests.integration.backup_world import World, world
 from upkeep.adapters import docker_engine, scratch_docker, scratch_place
-from upkeep.adapters.docker_engine import LOCAL, Engine
+from upkeep.adapters.docker_engine import LOCAL, Engine, Found
 from upkeep.adapters.object_store import FolderStore
 from upkeep.adapters.restore_test import Restorer
 from upkeep.core.backup import Kept, Manifest
@@ -79,20 +79,19 @@ def image(engine: Engine) -> Iterator[str]:
 
 @pytest.fixture(autouse=True)
 def nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
-    """After every test neither container, volume nor folder is there that was not before."""
+    """After every test neither a container of ours nor a folder is there."""
     if "engine" not in request.fixturenames:
         yield
         return
-    api, lab = request.getfixturevalue("engine")._api, request.getfixturevalue("lab")
-
-    def seen() -> tuple[set[str], set[str]]:
-        volumes = api.volumes()["Volumes"] or []
-        return {c["Id"] for c in api.containers(all=True)}, {v["Name"] for v in volumes}
-
-    before = seen()
+    engine, lab = request.getfixturevalue("engine"), request.getfixturevalue("lab")
     yield
-    assert seen() == before
+    assert ours(engine, lab) == []
     assert list(lab.scratch.iterdir()) == []
+
+
+def ours(engine: Engine, lab: World) -> list[Found]:
+    """List the containers of this test; others may use the same daemon."""
+    return [found for found in engine.ours() if found.folder.parent == lab.scratch]
 
 
 def test(lab: World, backup_id: str, say: Callable[[str], None] = lambda _: None, **options: Any) -> Tested:
@@ -120,7 +119,7 @@ def test_backup_is_proved_in_a_container_that_can_reach_nothing(
 
     def say(line: str) -> None:
         if line == "compare ...":
-            seen.extend(engine._api.inspect_container(found.id) for found in engine.ours())
+            seen.extend(engine._api.inspect_container(found.id) for found in ours(engine, lab))
 
     smoke = {"rows": Smoke(sql="select count(*) from big where v % '0'", least=0)}
     tested = test(lab, kept.manifest.id, say, image=image, smoke=smoke, docker_memory=1 << 30)
@@ -133,6 +132,8 @@ def test_backup_is_proved_in_a_container_that_can_reach_nothing(
     assert config["User"].split(":")[0] not in ("", "0") and config["Entrypoint"] == ["postgres"]
     assert host["NetworkMode"] == "none" and host["ReadonlyRootfs"] and host["CapDrop"] == ["ALL"]
     assert host["Memory"] == 1 << 30
+    (volume,) = (m["Name"] for m in server["Mounts"] if m["Type"] == "volume")  # the image's own, which goes with it
+    assert volume not in {v["Name"] for v in engine._api.volumes()["Volumes"] or ()}
     folder = Path(config["Labels"]["upkeep.folder"])
     open_to_it = {Path(m["Destination"]) for m in server["Mounts"] if m["RW"] and m["Type"] == "bind"}
     assert folder in open_to_it and folder.parent == lab.scratch
@@ -178,7 +179,7 @@ def test_what_a_killed_worker_leaves_the_next_run_removes(
         assert any(line.startswith("restore ...") for line in worker.stdout)
         assert restorer.leftovers(lab.target, options) == ()  # somebody works on it
         worker.kill()
-    (found,) = engine.ours()
+    (found,) = ours(engine, lab)
     assert found.state == "running"
     if place == "lost":
         shutil.rmtree(found.folder)
@@ -187,7 +188,7 @@ def test_what_a_killed_worker_leaves_the_next_run_removes(
         (left,) = restorer.sweep(lab.target, options)
         assert left.name == found.scratch
         assert {c["Id"] for c in engine._api.containers(all=True)} >= set(others)
-        assert [one.id for one in engine.ours()] == [others[0]]
+        assert [one.id for one in ours(engine, lab)] == [others[0]]
     finally:
         for other in others:
             engine.remove(other)
@@ -212,7 +213,7 @@ def test_server_killed_in_the_middle_is_no_fault_of_the_backup(
 
     def say(line: str) -> None:
         if line == "compare ...":
-            for found in engine.ours():
+            for found in ours(engine, lab):
                 engine.remove(found.id)
 
     with pytest.raises(TransientError):

@@ -145,7 +145,7 @@ class Engine:
         try:
             with self._asked():
                 return dict(self._api.inspect_container(container)["State"])
-        except docker.errors.NotFound:
+        except docker.errors.APIError:
             return {}
 
     def wait(self, container: str, seconds: float | None = None) -> int:
@@ -158,7 +158,7 @@ class Engine:
         try:
             with self._asked():
                 return int(self._api.wait(container, timeout=seconds)["StatusCode"])
-        except docker.errors.NotFound:
+        except docker.errors.APIError:
             raise TransientError("somebody has removed the scratch server's container", "it is tried again") from None
 
     def log(self, container: str) -> bytes:
@@ -168,7 +168,7 @@ class Engine:
         try:
             with self._asked():
                 return bytes(self._api.logs(container, stdout=True, stderr=True))
-        except docker.errors.NotFound:
+        except docker.errors.APIError:
             return b""
 
     def signal(self, container: str, name: str) -> None:
@@ -197,7 +197,7 @@ class Engine:
 
     @contextmanager
     def _asked(self) -> Iterator[None]:
-        """Turn what the daemon answers into errors of ours; what it does not have stays `NotFound`."""
+        """Turn what the daemon answers into errors of ours, but that something is gone or has ended: an `APIError`."""
         import docker
 
         try:
@@ -215,7 +215,7 @@ class Engine:
                     f"the image's program cannot be run: {text}",
                     "set `image` to one with initdb and postgres on PATH or in its PG_BIN, such as postgres:18",
                 ) from None
-            if error.status_code in (404, 409):  # gone; or not in a state for that: ended, being removed
+            if error.status_code in (404, 409):  # 409: ended, or just being removed
                 raise
             raise TransientError(
                 f"the Docker daemon at {self.address} refuses: {text}", "look at its log; it is tried again"
