@@ -57,6 +57,7 @@ class Complaint(NamedTuple):
     why: str = ""
 
 
+_GRANTOR = re.compile(r' GRANTED BY (?:"(?:[^"]|"")*"|[^\s";]+)$')
 # Errors that say nothing about the backup. Newer programs set what older servers do not know.
 _HARMLESS = (
     (re.compile(r'unrecognized configuration parameter "(transaction_timeout|\w+_timeout)"'), "the server is older"),
@@ -165,7 +166,8 @@ def apply_globals(connection: psycopg.Connection[Any], text: str) -> GlobalsRepo
                 left_out.append(statement.strip()[:_WORDS])
             continue
         try:
-            connection.execute(statement.encode())
+            # Who has granted it is nobody in a server of its own, or may not grant there.
+            connection.execute(_GRANTOR.sub("", statement).encode())
             applied += 1
         except psycopg.errors.DuplicateObject:
             applied += 1

@@ -118,6 +118,15 @@ class DatabaseRestore:
             raise
         return self._told(swap, mark, manifest, closed)
 
+    def _pour(
+        self, programs: Any, conninfo: str, archive: Path, events: pg_restore.EventTriggers
+    ) -> tuple[str, ...]:
+        said = recovery_proof.fill(
+            programs, conninfo, archive, jobs=self._order.jobs, on_tick=self._tick, events=events
+        )
+        self._warnings += said
+        return said
+
     def _fill(self, swap: Swap, mark: Mark, manifest: Manifest, archive: Path, like: dict[str, Any] | None) -> None:
         programs = recovery_look.find_programs(swap.session.version, manifest, self._order.programs)
         with self._line.step(f"make {mark.restored}"):
@@ -127,11 +136,11 @@ class DatabaseRestore:
                 self._create_anew(swap, mark, programs, archive)
         beside_it = self._reach(mark.restored)
         with self._line.step("restore") as note:
-            said = recovery_proof.fill(programs, beside_it, archive, jobs=self._order.jobs, on_tick=self._tick)
-            self._warnings += said
+            said = self._pour(programs, beside_it, archive, "without")
             note.detail = f"pg_restore {programs.version}, {len(said)} harmless complaints"
         with self._line.step("compare") as note:
             note.detail = self._proof = recovery_proof.prove(beside_it, manifest, self._order.jobs)
+            self._pour(programs, beside_it, archive, "only")
         with (
             self._line.step("analyze"),
             told(swap.place),

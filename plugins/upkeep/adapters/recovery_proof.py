@@ -20,15 +20,23 @@ _OWNER = re.compile(r'^ALTER .* OWNER TO ("(?:[^"]|"")+"|[^\s";]+);$', re.M)
 
 
 def fill(
-    programs: Programs, conninfo: str, archive: Path, *, jobs: int, on_tick: Callable[[], None], lenient: bool = False
+    programs: Programs,
+    conninfo: str,
+    archive: Path,
+    *,
+    jobs: int,
+    on_tick: Callable[[], None],
+    lenient: bool = False,
+    events: pg_restore.EventTriggers = "with",
 ) -> tuple[str, ...]:
     """Restore an archive into an empty database; return the complaints that say nothing about its content.
 
+    :param events: event triggers write rows, so they come after rows were compared; see `pg_restore.restore`.
     :param lenient: definitions that could not be made (a missing extension) are returned as well; rows never are.
     :raises DamagedError: something of the backup did not come back.
     """
     found = pg_restore.restore(
-        programs, _without_password(conninfo, archive.parent), archive, jobs=jobs, on_tick=on_tick
+        programs, _without_password(conninfo, archive.parent), archive, jobs=jobs, events=events, on_tick=on_tick
     )
     bad = [c for c in found if not c.why and not (lenient and c.oid is None and c.entry)]
     if bad:

@@ -14,6 +14,7 @@ from typing import Any
 from upkeep.adapters import (
     backup_fetch,
     backup_staging,
+    encrypted_store,
     object_store,
     pg_restore,
     pg_tools,
@@ -89,7 +90,8 @@ class Restorer:
         store = self._store(place.store)
         manifest = read_manifest(store, place, backup_id)
         if isinstance(manifest, Manifest):
-            return _DumpTest(store, place, manifest, options, say).run(self._scratch, self._docker)
+            reading = encrypted_store.reading(store, manifest)
+            return _DumpTest(reading, place, manifest, options, say).run(self._scratch, self._docker)
         if isinstance(manifest, PhysicalManifest):
             return _PhysicalTest(store, place, manifest, options, say).run(self._scratch, self._docker)
         raise ConfigurationError(
