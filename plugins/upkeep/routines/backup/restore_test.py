@@ -266,8 +266,9 @@ def _told(tested: Tested) -> str:
         return f"{tested.id}: it could not be restored ({phases}): {tested.failures[0]}"
     same = f"{len(tested.differences)} differences" if tested.differences else "identical to its source"
     what = f"{tested.tables} tables, {tested.rows} rows {same}" if "fingerprints" in tested.checked else "started"
-    smoke = f"{sum(s.ok for s in tested.smoke.values())} of {len(tested.smoke)} smoke questions answered right"
-    return f"{tested.id}: {what}; {len(tested.corruption)} damages; {smoke}; {duration(tested.seconds)} ({phases})"
+    right = sum(s.ok for s in tested.smoke.values())
+    smoke = f"; {right} of {len(tested.smoke)} smoke questions answered right" if tested.smoke else ""
+    return f"{tested.id}: {what}; {len(tested.corruption)} damages{smoke}; {duration(tested.seconds)} ({phases})"
 
 
 def _measurements(tested: Tested) -> tuple[Measurement, ...]:
