@@ -251,6 +251,7 @@ class FolderStore:
 
     def _keep(self, key: str, blocks: Iterator[bytes]) -> Written:
         path = self._path(key)
+        made = [folder for folder in path.parents if not folder.exists()]
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         fresh = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
         size, seen = 0, hashlib.sha256()
@@ -265,7 +266,8 @@ class FolderStore:
         except BaseException:
             fresh.unlink(missing_ok=True)
             raise
-        _flush_names(path.parent)
+        for folder in (path.parent, *(one.parent for one in made)):
+            _flush_names(folder)
         return Written(size, seen.hexdigest())
 
     @contextmanager

@@ -51,6 +51,9 @@ def collect(
             needed = _needed(store, place, contents)
         except (DamagedError, ConfigurationError) as error:  # a list is damaged, or encrypted by a key not at hand
             return Collected(reason=f"which objects a backup needs is unknown: {error.message}", unknown=True)
+        if not needed:
+            # So it looks as well when the volume of the store has just been unmounted.
+            return Collected(reason="there is no whole backup that tells which objects it needs")
         return _sweep(store, place.series, needed, grace, in_the_way)
     finally:
         store.delete([mark])
