@@ -118,9 +118,7 @@ class DatabaseRestore:
             raise
         return self._told(swap, mark, manifest, closed)
 
-    def _pour(
-        self, programs: Any, conninfo: str, archive: Path, events: pg_restore.EventTriggers
-    ) -> tuple[str, ...]:
+    def _pour(self, programs: Any, conninfo: str, archive: Path, events: pg_restore.EventTriggers) -> tuple[str, ...]:
         said = recovery_proof.fill(
             programs, conninfo, archive, jobs=self._order.jobs, on_tick=self._tick, events=events
         )
