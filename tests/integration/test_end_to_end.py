@@ -17,6 +17,7 @@ from lab.planters_care import DEAD_ROWS
 from lab.process import scratch_folder
 
 DAILY = "maintenance_daily"
+SYSTEM_NAMES = ("campus", "cardiology", "claims", "molecular", "student")
 
 
 @dataclass
@@ -79,11 +80,14 @@ def test_mapped_tasks_are_labelled_with_their_target(site: Site):
 
 
 def test_every_database_has_a_verified_backup(site: Site):
-    """The ledger knows five backups, each complete and read back."""
+    """The ledger knows a backup of everything that has one, each complete and read back."""
     with site.lab.clusters["platform"].connect("upkeep_ledger") as ledger:
-        rows = ledger.execute("select target, verified_ok, size_bytes > 0 from upkeep.backup").fetchall()
-    assert {row[0] for row in rows} == {"claims/db", "cardiology/db", "molecular/db", "student/db", "campus/db"}
-    assert all(row[1:] == (True, True) for row in rows)
+        rows = ledger.execute("select kind, target, verified_ok, size_bytes > 0 from upkeep.backup").fetchall()
+    assert {target for kind, target, *_ in rows if kind == "dump"} == {
+        "claims/db", "cardiology/db", "molecular/db", "student/db", "campus/db",
+    }  # fmt: skip
+    assert {kind for kind, *_ in rows} == {"dump", "files", "redis", "sqlite"}
+    assert [row for row in rows if row[2:] != (True, True)] == []
 
 
 def test_the_contacts_of_critical_work_were_told(site: Site):
@@ -189,3 +193,20 @@ def test_a_person_is_asked_once(site: Site):
         assert connection.execute(
             "SELECT indisvalid FROM pg_index WHERE indexrelid = 'students_name_once'::regclass"
         ).fetchone() == (False,)
+
+
+def test_every_database_was_restored_and_compared(site: Site):
+    """The newest dump each week and a random one each month, from a server of its own, every row identical."""
+    with site.lab.clusters["platform"].connect("upkeep_ledger") as ledger:
+        rows = ledger.execute("select target, ok from upkeep.restore_test").fetchall()
+    assert sorted(rows) == [(f"{name}/db", True) for name in SYSTEM_NAMES for _ in ("weekly", "monthly")]
+
+
+@pytest.mark.parametrize("name", SYSTEM_NAMES)
+def test_every_system_was_brought_back_from_its_backups(site: Site, name: str):
+    """Each part came back; the services that can be started on them answered."""
+    [(status, _, evidence)] = site.actions("maintenance_quarterly", "recovery.system", f"{name}/recovery")
+    told = evidence["recovery"]
+    assert status == "done" and [part["name"] for part in told["parts"] if part["trouble"]] == []
+    assert told["services"] == ("answered" if name in ("campus", "claims", "student") else "none")
+    assert all(answer["well"] for answer in told["answers"])
