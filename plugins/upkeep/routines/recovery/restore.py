@@ -172,7 +172,9 @@ def verify(job: Job[Any, Settings], seen: Seen, outcomes: tuple[Outcome, ...]) -
         return Judgement()
     now = _recoverer(job).look(_order(job, job.settings.backup))
     wrong = list(now.halves)
-    if not job.settings.mend_only and now.present.identity == seen.preflight.present.identity:
+    # What stood there half done is gone, and a file system gives the number of what is gone to something new.
+    whole = not job.settings.mend_only and not seen.preflight.halves
+    if whole and now.present.identity == seen.preflight.present.identity:
         wrong.append(f"{now.present.name} is still the one that was there before")
     findings = tuple(
         Finding(
