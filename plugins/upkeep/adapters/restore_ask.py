@@ -26,7 +26,8 @@ _LONGEST = 300
 def amcheck(cluster: Cluster, database: str | None, jobs: int) -> tuple[list[str], Missing | None]:
     """Run pg_amcheck over a database (None: over all); return what it found, and why it was not run.
 
-    It reads every page of every table and compares every row with every B-tree index on it.
+    It reads every page of every table and B-tree index. Where the indexes came with the backup (a whole cluster), every
+    row is looked for in every index as well; those of a dump were built a moment ago, from rows that are compared.
     """
     program = cluster.programs.path("pg_amcheck")
     if not program.exists() or not _available(cluster):
@@ -36,7 +37,8 @@ def amcheck(cluster: Cluster, database: str | None, jobs: int) -> tuple[list[str
     own = "-c default_transaction_read_only=off -c statement_timeout=0 -c lock_timeout=0"
     env = environment(PGHOST=str(cluster.socket), PGPORT="5432", PGUSER=cluster.superuser, PGOPTIONS=own)
     what = ["--all"] if database is None else [f"--database={database}"]
-    command: list[str | Path] = [program, *what, "--install-missing", "--heapallindexed", f"--jobs={jobs}"]
+    command: list[str | Path] = [program, *what, "--install-missing", f"--jobs={jobs}"]
+    command += ["--heapallindexed"] if database is None else []
     with Program([*command, "--no-password"], env=env, stdout=subprocess.PIPE) as running:
         out = running.stdout.read().decode(errors="replace")
         done = Done(running)

@@ -64,7 +64,7 @@ class Settings(RoutineSettings):
     fetch_jobs: int = Field(4, ge=1, le=16, description="files that are downloaded at a time")
     max_share: float = Field(0.8, gt=0, le=1, description="share of the scratch folder's free space it may take")
     size_factor: float = Field(1.2, ge=0.1, le=10, description="size of the restored database by the source's")
-    amcheck: bool = Field(True, description="run pg_amcheck with --heapallindexed")
+    amcheck: bool = Field(True, description="run pg_amcheck; over whole clusters with --heapallindexed")
     smoke: bool = Field(True, description="ask the target's smoke questions")
     smoke_seconds: float = Field(60, ge=0.1, le=3600, description="seconds for each of these questions")
     start_seconds: float = Field(900, ge=10, le=86_400, description="seconds for the server's start and recovery")
