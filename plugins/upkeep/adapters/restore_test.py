@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -100,7 +101,7 @@ class Restorer:
         )
 
 
-class _Test[M: Manifest | PhysicalManifest]:
+class _Test[M: Manifest | PhysicalManifest](ABC):
     """One test: its phases, one after the other, and what they showed."""
 
     def __init__(self, store: Store, place: Place, manifest: M, options: Options, say: Say) -> None:
@@ -133,13 +134,13 @@ class _Test[M: Manifest | PhysicalManifest]:
                 self.phases["remove"] = time.monotonic() - begun
         return self.tested()
 
+    @abstractmethod
     def go(self, cluster: Cluster, folder: Path) -> None:
         """Carry out the phases of this kind."""
-        raise NotImplementedError
 
+    @abstractmethod
     def room(self) -> int:
         """Return the bytes of the scratch folder that the test will take."""
-        raise NotImplementedError
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
