@@ -169,7 +169,7 @@ def no_wal(folder: Path) -> None:
     manifest = core.decode((folder / core.MANIFEST).read_bytes(), str(folder))
     assert isinstance(manifest, core.PhysicalManifest)
     codec, old = codec_of(manifest), pieces(manifest)
-    data = b"".join(codec.decompress((folder / entry.name).read_bytes() for entry in old))
+    data = b"".join(bytes(part()) for part in codec.parts((folder / entry.name).read_bytes() for entry in old))
     fresh = io.BytesIO()
     with tarfile.open(fileobj=io.BytesIO(data)) as source, tarfile.open(fileobj=fresh, mode="w") as target:
         for member in source:

@@ -111,7 +111,7 @@ def resealed(
     """Pack the archive anew with a change in it, and make our own manifest agree: hashes of ours no longer help."""
     codec = codec_of(manifest)
     data = b"".join(path_of(made, manifest, p.name).read_bytes() for p in pieces(manifest))
-    source, out = io.BytesIO(b"".join(codec.decompress(iter([data])))), io.BytesIO()
+    source, out = io.BytesIO(b"".join(bytes(part()) for part in codec.parts(iter([data])))), io.BytesIO()
     with tarfile.open(fileobj=source) as old, tarfile.open(fileobj=out, mode="w") as new:
         for member in old:
             content = old.extractfile(member).read() if member.isfile() else b""  # type: ignore[union-attr]

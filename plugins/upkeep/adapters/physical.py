@@ -7,6 +7,7 @@ import fcntl
 import os
 import select
 import subprocess
+import tarfile
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -17,8 +18,9 @@ from upkeep.adapters import backup_snapshot, backup_staging, object_store, pg_to
 from upkeep.adapters.backup_dump import Sender
 from upkeep.adapters.backup_making import Making
 from upkeep.adapters.object_store import Store
-from upkeep.adapters.physical_pack import BLOCK, Packer, TarWatch
+from upkeep.adapters.physical_pack import BLOCK, Packer
 from upkeep.adapters.physical_restore import chain, fetch_file
+from upkeep.adapters.physical_tar import TarWalk
 from upkeep.adapters.process import Done, Program
 from upkeep.core.backup import Database, Kept, PhysicalManifest, Place, Progress, Say
 from upkeep.core.errors import TransientError
@@ -80,7 +82,7 @@ class _Taking:
         self._programs = physical_pg.find(self._cluster.source.version_num, options.programs, "pg_basebackup")
         self._codec = physical_zstd.best()
         self._sender = Sender(making.store, making.prefix, options.upload_jobs)
-        self._watch = TarWatch(SERVER_MANIFEST)
+        self._walk, self._told = TarWalk(), bytearray()
         self._begun, self._said = time.monotonic(), 0.0
         self._damaged: list[str] = []
         self._kept_wal = True
@@ -145,11 +147,23 @@ class _Taking:
             if size >= BLOCK or (not part and size):
                 block = b"".join(parts)
                 parts, size = [], 0
-                self._watch.feed(block)
+                self._look(block)
                 packer.feed(block, lambda: self._turn(packer))
                 self._turn(packer)
             if not part:
                 return
+
+    def _look(self, block: bytes) -> None:
+        """Count the files, and keep the server's manifest. :raises TransientError: it is no archive."""
+        try:
+            for segment in self._walk.feed(block):
+                if segment.member.name == SERVER_MANIFEST:
+                    self._told += segment.data
+        except tarfile.TarError as error:
+            place = backup_snapshot.place_of(self._conninfo)
+            raise TransientError(
+                f"{place}: what pg_basebackup sends is no archive: {error}", "it is tried again"
+            ) from error
 
     def _turn(self, packer: Packer) -> None:
         self._making.beat()
@@ -161,7 +175,7 @@ class _Taking:
         total = self._cluster.source.size_bytes
         self._say(
             Progress(
-                phase="upload", done=self._watch.files, total=self._watch.files, bytes_done=packer.bytes,
+                phase="upload", done=self._walk.files, total=self._walk.files, bytes_done=packer.bytes,
                 bytes_total=max(total, packer.bytes), stored_bytes=self._sender.stored_bytes, seconds=now - self._begun,
             )
         )  # fmt: skip
@@ -180,14 +194,14 @@ class _Taking:
         if done.code and not only_pages:
             place = backup_snapshot.place_of(self._conninfo)
             raise pg_tools.failure("pg_basebackup", place, done)
-        if not self._watch.ended or not self._watch.content:
+        if not self._walk.ended or not self._told:
             raise TransientError(
                 f"{backup_snapshot.place_of(self._conninfo)}: pg_basebackup ended without the end of the archive",
                 "see the server's log; it is tried again",
             )
 
     def _written(self, parent: str | None, because: str) -> PhysicalManifest:
-        content = bytes(self._watch.content)
+        content = bytes(self._told)
         path = self._folder / SERVER_MANIFEST
         path.write_bytes(content)
         self._sender.send(path)
@@ -207,7 +221,7 @@ class _Taking:
                 **options.model_dump(exclude={"programs", "parent", "tier"}),
                 "compress": f"{self._codec.suffix}:{options.compression_level}",
                 "kept_wal": self._kept_wal,
-                "archive_files": self._watch.files,
+                "archive_files": self._walk.files,
                 DAMAGED: self._damaged,
                 FULL_BECAUSE: because,
             },

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 from upkeep.adapters import backup_staging, physical_pg
 from upkeep.adapters.backup_check import Checking
 from upkeep.adapters.object_store import BLOCK
-from upkeep.adapters.physical_restore import chain, codec_of, extract, pieces, room, unpack
+from upkeep.adapters.physical_restore import chain, codec_of, pieces, room, unpack
+from upkeep.adapters.physical_unpack import extract
 from upkeep.adapters.process import run
 from upkeep.core.backup import MANIFEST, PhysicalManifest
 from upkeep.core.errors import DamagedError
@@ -65,7 +66,7 @@ class PhysicalChecking(Checking[PhysicalManifest]):
     def _named(self, manifest: PhysicalManifest, message: str) -> str:
         return next((f.name for f in manifest.files if f.name in message), "base.tar")
 
-    def _at_hand(self, manifest: PhysicalManifest) -> Iterator[bytes]:
+    def _at_hand(self, manifest: PhysicalManifest) -> Generator[bytes]:
         for entry in pieces(manifest):
             path = self.folder / entry.name
             if not path.exists() or path.stat().st_size == 0:

@@ -1,4 +1,4 @@
-"""A tar archive on its way: read in passing, compressed in several threads, stored in pieces of one size."""
+"""A stream on its way: compressed in several threads, stored in pieces of one size."""
 
 from __future__ import annotations
 
@@ -14,50 +14,7 @@ from upkeep.adapters.physical_zstd import Codec
 
 # What is compressed at a time: each block is a frame of its own, so that threads need not wait for each other.
 BLOCK = 4 << 20
-_RECORD = 512
 _WAIT_SECONDS = 0.02
-
-
-class TarWatch:
-    """Reads the headers of a tar stream, keeps the content of one member and counts the others.
-
-    Format: POSIX ustar, as src/port/tar.c of PostgreSQL writes it (sizes from 8 GB on in base 256).
-    """
-
-    def __init__(self, wanted: str) -> None:
-        self.files = 0
-        self.content = bytearray()
-        self.ended = False
-        self._wanted, self._taking = wanted.encode(), 0
-        self._head, self._skip = bytearray(), 0
-
-    def feed(self, block: bytes) -> None:
-        """Take the next bytes of the stream."""
-        at = 0
-        while at < len(block):
-            if self._skip:
-                step = min(self._skip, len(block) - at)
-                taken = min(step, self._taking)
-                self.content += block[at : at + taken]
-                self._taking -= taken
-                self._skip -= step
-                at += step
-                continue
-            part = block[at : at + _RECORD - len(self._head)]
-            self._head += part
-            at += len(part)
-            if len(self._head) == _RECORD:
-                self._begin(bytes(self._head))
-                self._head.clear()
-
-    def _begin(self, head: bytes) -> None:
-        if not head.strip(b"\0"):
-            self.ended = True
-            return
-        size = int.from_bytes(head[125:136]) if head[124] & 0x80 else int(head[124:136].strip(b" \0") or b"0", 8)
-        self.files += 1
-        self._skip = -(-size // _RECORD) * _RECORD
-        self._taking = size if head[:100].rstrip(b"\0") == self._wanted else 0
 
 
 class Packer:

@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-import queue
 import shutil
-import tarfile
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
-from typing import IO, cast
 
 from upkeep.adapters import backup_staging, physical_pg, physical_zstd
 from upkeep.adapters.encrypted_store import reading
 from upkeep.adapters.object_store import Store, read_bytes
+from upkeep.adapters.physical_unpack import extract
 from upkeep.adapters.process import run
 from upkeep.core import backup as core
 from upkeep.core.backup import FileEntry, PhysicalManifest, Place, Progress, Say
-from upkeep.core.errors import DamagedError, UpkeepError
+from upkeep.core.errors import DamagedError
 from upkeep.core.physical import SERVER_MANIFEST
 
 _HINT = "take an older backup, make a new one now, and look at the store"
 _LONGEST = 1000  # no chain is that long: a circle of parents is
-_AHEAD = 16
-_TAR_BYTES = 128 << 10  # tarfile copies what is left of it at every header
 
 
 def chain(store: Store, series: str, backup_id: str) -> tuple[PhysicalManifest, ...]:
@@ -111,7 +106,7 @@ def unpack(store: Store, prefix: str, manifest: PhysicalManifest, into: Path, sa
     begun, taken = time.monotonic(), 0
     entries, store = pieces(manifest), reading(store, manifest)
 
-    def fetched() -> Iterator[bytes]:
+    def fetched() -> Generator[bytes]:
         nonlocal taken
         for number, entry in enumerate(entries, 1):
             for block in _blocks(store, prefix, entry):
@@ -144,30 +139,7 @@ def codec_of(manifest: PhysicalManifest) -> physical_zstd.Codec:
     return physical_zstd.of(str(manifest.settings["compress"]).partition(":")[0])
 
 
-def extract(blocks: Callable[[], Iterator[bytes]], codec: physical_zstd.Codec, into: Path, place: str) -> None:
-    """Decompress and unpack a stream into a new folder; fetching and decompressing is done beside the writing.
-
-    :raises DamagedError: the stream is not an archive, or not a whole one.
-    """
-    into.mkdir(mode=0o700)
-    with _Stream(lambda: codec.decompress(blocks())) as stream:
-        try:
-            with tarfile.open(fileobj=cast(IO[bytes], stream), mode="r|", bufsize=_TAR_BYTES) as tar:
-                vars(tar)["copybufsize"] = 1 << 20  # by default 16 kB
-                tar.extractall(into, filter=_ours)  # noqa: S202  # the filter lets nothing out of the folder
-        except (tarfile.TarError, EOFError) as error:
-            raise DamagedError(f"{place}: the archive cannot be unpacked: {error}", _HINT) from error
-        while stream.read(1 << 20):  # what stands after the end of the archive is read too: errors hide there
-            pass
-
-
-def _ours(member: tarfile.TarInfo, folder: str) -> tarfile.TarInfo | None:
-    """Keep the modes but not the owner, and let nothing out of the folder."""
-    safe = tarfile.tar_filter(member, folder)
-    return safe.replace(uid=None, gid=None, uname=None, gname=None, deep=False)  # type: ignore[arg-type]
-
-
-def _blocks(store: Store, prefix: str, entry: FileEntry) -> Iterator[bytes]:
+def _blocks(store: Store, prefix: str, entry: FileEntry) -> Generator[bytes]:
     seen, size = hashlib.sha256(), 0
     with store.read(f"{prefix}/{entry.name}") as blocks:
         for block in blocks:
@@ -177,55 +149,3 @@ def _blocks(store: Store, prefix: str, entry: FileEntry) -> Iterator[bytes]:
     if (size, seen.hexdigest()) != (entry.size, entry.sha256):
         told = f"{size} bytes, SHA-256 {seen.hexdigest()}; expected {entry.size} bytes, {entry.sha256}"
         raise DamagedError(f"{store.location}/{prefix}/{entry.name} differs from its manifest: {told}", _HINT)
-
-
-class _Stream:
-    """A file that is read from blocks made in another thread."""
-
-    def __init__(self, blocks: Callable[[], Iterator[bytes]]) -> None:
-        self._queue: queue.Queue[bytes | UpkeepError | None] = queue.Queue(_AHEAD)
-        self._gone = threading.Event()
-        self._rest, self._at, self._ended = b"", 0, False
-        self._thread = threading.Thread(target=self._fill, args=(blocks,), name="unpack", daemon=True)
-        self._thread.start()
-
-    def __enter__(self) -> _Stream:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._gone.set()
-        self._thread.join()
-
-    def read(self, size: int) -> bytes:
-        """Return up to `size` bytes; none at the end. :raises UpkeepError: what making the blocks raised."""
-        if self._at >= len(self._rest) and not self._ended:
-            got = self._queue.get()
-            if isinstance(got, UpkeepError):
-                self._ended = True
-                raise got
-            self._ended = got is None
-            self._rest, self._at = got or b"", 0
-        out = self._rest[self._at : self._at + size]
-        self._at += len(out)
-        return out
-
-    def _fill(self, blocks: Callable[[], Iterator[bytes]]) -> None:
-        last: UpkeepError | None = None
-        try:
-            for block in blocks():
-                if block and not self._put(block):
-                    return
-        except UpkeepError as error:
-            last = error
-        except Exception as error:  # a thread has nobody else to tell
-            last = DamagedError(f"{type(error).__name__}: {error}", _HINT)
-        self._put(last)
-
-    def _put(self, item: bytes | UpkeepError | None) -> bool:
-        while not self._gone.is_set():
-            try:
-                self._queue.put(item, timeout=0.2)
-                return True
-            except queue.Full:
-                continue
-        return False

@@ -9,7 +9,8 @@ import ctypes
 import functools
 import threading
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, Protocol
 
 from upkeep.core.errors import ConfigurationError, DamagedError
@@ -17,8 +18,17 @@ from upkeep.core.errors import ConfigurationError, DamagedError
 _NAMES = ("libzstd.so.1", "libzstd.1.dylib", "libzstd.so")
 # https://facebook.github.io/zstd/zstd_manual.html: ZSTD_cParameter
 _LEVEL, _CHECKSUM = 100, 201
-_OUT = 1 << 20
+_TOO_SHORT = 72  # zstd_errors.h: ZSTD_error_srcSize_wrong
+_LARGEST = 1 << 30  # our own frames are some MB large
+_NOT_IT = "it is not what was written"
 _GZIP = 31  # zlib's wbits: a gzip header and the largest window
+
+
+Part = Callable[[], memoryview]
+"""Decodes some of a stream when it is called; what it returns holds until the thread calls another one.
+
+It raises `DamagedError` when the data are not what was compressed.
+"""
 
 
 class Codec(Protocol):
@@ -30,13 +40,12 @@ class Codec(Protocol):
         """Return one whole frame; other threads run meanwhile."""
         ...
 
-    def decompress(self, blocks: Iterator[bytes]) -> Iterator[bytes]:
-        """Decode frames in a row. :raises DamagedError: they are not what was compressed, or end in the middle."""
+    def parts(self, blocks: Iterator[bytes]) -> Iterator[Part]:
+        """Cut frames in a row into what threads can decode side by side.
+
+        :raises DamagedError: they are not what was compressed, or end in the middle.
+        """
         ...
-
-
-class _Buffer(ctypes.Structure):
-    _fields_ = (("place", ctypes.c_void_p), ("size", ctypes.c_size_t), ("at", ctypes.c_size_t))
 
 
 class Zstd:
@@ -46,25 +55,26 @@ class Zstd:
 
     def __init__(self, library: Any) -> None:
         self._lib = library
-        for name in ("ZSTD_createCCtx", "ZSTD_createDCtx"):
-            getattr(library, name).restype = ctypes.c_void_p
-        for name in ("ZSTD_compressBound", "ZSTD_compress2", "ZSTD_decompressStream", "ZSTD_CCtx_setParameter"):
-            getattr(library, name).restype = ctypes.c_size_t
-        library.ZSTD_getErrorName.restype = ctypes.c_char_p
-        library.ZSTD_getErrorName.argtypes = (ctypes.c_size_t,)
-        library.ZSTD_compressBound.argtypes = (ctypes.c_size_t,)
         void, size = ctypes.c_void_p, ctypes.c_size_t
-        library.ZSTD_compress2.argtypes = (void, void, size, void, size)
-        library.ZSTD_CCtx_setParameter.argtypes = (void, ctypes.c_int, ctypes.c_int)
-        library.ZSTD_decompressStream.argtypes = (void, void, void)
-        library.ZSTD_freeDCtx.argtypes = library.ZSTD_freeCCtx.argtypes = (void,)
+        library.ZSTD_createCCtx.restype = void
+        library.ZSTD_getErrorName.restype = ctypes.c_char_p
+        library.ZSTD_getErrorName.argtypes = (size,)
+        library.ZSTD_freeCCtx.argtypes = (void,)
+        library.ZSTD_getFrameContentSize.restype = ctypes.c_ulonglong
+        library.ZSTD_getFrameContentSize.argtypes = (void, size)
+        for name, given in (
+            ("compressBound", (size,)), ("compress2", (void, void, size, void, size)), ("isError", (size,)),
+            ("CCtx_setParameter", (void, ctypes.c_int, ctypes.c_int)), ("findFrameCompressedSize", (void, size)),
+            ("decompress", (void, size, void, size)),
+            ("getErrorCode", (size,)),
+        ):  # fmt: skip
+            getattr(library, f"ZSTD_{name}").restype = size
+            getattr(library, f"ZSTD_{name}").argtypes = given
         self._mine = threading.local()
 
     def compress(self, data: bytes, level: int) -> bytes:
         """Return one whole frame."""
-        if not hasattr(self._mine, "room") or len(self._mine.room) < self._lib.ZSTD_compressBound(len(data)):
-            self._mine.room = ctypes.create_string_buffer(self._lib.ZSTD_compressBound(len(data)))
-        room, context = self._mine.room, self._lib.ZSTD_createCCtx()
+        room, context = self._room("packed", self._lib.ZSTD_compressBound(len(data))), self._lib.ZSTD_createCCtx()
         try:
             for name, value in ((_LEVEL, level), (_CHECKSUM, 1)):
                 self._checked(self._lib.ZSTD_CCtx_setParameter(context, name, value))
@@ -73,32 +83,48 @@ class Zstd:
             self._lib.ZSTD_freeCCtx(context)
         return ctypes.string_at(room, size)
 
-    def decompress(self, blocks: Iterator[bytes]) -> Iterator[bytes]:
-        """Decode frames in a row."""
-        context = self._lib.ZSTD_createDCtx()
-        room = ctypes.create_string_buffer(_OUT)
-        left = 0
-        try:
-            for block in blocks:
-                given = _Buffer(ctypes.cast(ctypes.c_char_p(block), ctypes.c_void_p), len(block), 0)
-                full = False
-                while given.at < given.size or full:
-                    made = _Buffer(ctypes.addressof(room), _OUT, 0)
-                    left = self._checked(
-                        self._lib.ZSTD_decompressStream(context, ctypes.byref(made), ctypes.byref(given))
-                    )
-                    full = made.at == _OUT and left != 0
-                    if made.at:
-                        yield ctypes.string_at(room, made.at)
-        finally:
-            self._lib.ZSTD_freeDCtx(context)
-        if left:
-            raise DamagedError("compressed data end in the middle of a frame", "it is not what was written")
+    def parts(self, blocks: Iterator[bytes]) -> Iterator[Part]:
+        """Cut the stream into its frames; a part is one of them."""
+        rest = b""
+        for block in blocks:
+            rest, at = rest + block if rest else block, 0
+            while (size := self._frame(rest, at)) is not None:
+                yield partial(self._decode, rest[at : at + size])
+                at += size
+            rest = rest[at:]
+        if rest:
+            raise DamagedError("compressed data end in the middle of a frame", _NOT_IT)
+
+    def _frame(self, data: bytes, at: int) -> int | None:
+        """Return the size of the frame at a place, or nothing while it is not whole."""
+        size = self._lib.ZSTD_findFrameCompressedSize(_address(data, at), len(data) - at)
+        if not self._lib.ZSTD_isError(size):
+            return int(size)
+        if self._lib.ZSTD_getErrorCode(size) != _TOO_SHORT or len(data) - at > _LARGEST:
+            self._checked(size)
+        return None
+
+    def _decode(self, frame: bytes) -> memoryview:
+        size = self._lib.ZSTD_getFrameContentSize(frame, len(frame))
+        if size > _LARGEST:
+            raise DamagedError("compressed data: a frame that does not tell its size, or too large a one", _NOT_IT)
+        room = self._room("decoded", size)
+        return memoryview(room)[: self._checked(self._lib.ZSTD_decompress(room, len(room), frame, len(frame)))].cast(
+            "B"
+        )
+
+    def _room(self, name: str, size: int) -> Any:
+        """Return a buffer of the calling thread, the same one each time while it is large enough."""
+        room = getattr(self._mine, name, None)
+        if room is None or len(room) < size:
+            room = ctypes.create_string_buffer(max(size, 1))
+            setattr(self._mine, name, room)
+        return room
 
     def _checked(self, code: int) -> int:
-        if self._lib.ZSTD_isError(ctypes.c_size_t(code)):
+        if self._lib.ZSTD_isError(code):
             seen = self._lib.ZSTD_getErrorName(code).decode()
-            raise DamagedError(f"compressed data: {seen}", "it is not what was written")
+            raise DamagedError(f"compressed data: {seen}", _NOT_IT)
         return code
 
 
@@ -112,21 +138,31 @@ class Gzip:
         packer = zlib.compressobj(min(level, 9), zlib.DEFLATED, _GZIP)
         return packer.compress(data) + packer.flush()
 
-    def decompress(self, blocks: Iterator[bytes]) -> Iterator[bytes]:
-        """Decode members in a row."""
+    def parts(self, blocks: Iterator[bytes]) -> Iterator[Part]:
+        """Decode members in a row: where one ends is not known before, so there is nothing to do side by side."""
         inner, begun = zlib.decompressobj(_GZIP), False
         try:
             for block in blocks:
                 data = block
                 while data:
-                    yield inner.decompress(data)
+                    yield partial(_seen, inner.decompress(data))
                     begun, data = not inner.eof, inner.unused_data
                     if inner.eof:
                         inner = zlib.decompressobj(_GZIP)
         except zlib.error as error:
-            raise DamagedError(f"compressed data: {error}", "it is not what was written") from None
+            raise DamagedError(f"compressed data: {error}", _NOT_IT) from None
         if begun:
-            raise DamagedError("compressed data end in the middle of a member", "it is not what was written")
+            raise DamagedError("compressed data end in the middle of a member", _NOT_IT)
+
+
+def _seen(data: bytes) -> memoryview:
+    return memoryview(data)
+
+
+def _address(data: bytes, at: int) -> int:
+    start = ctypes.cast(ctypes.c_char_p(data), ctypes.c_void_p).value
+    assert start is not None
+    return start + at
 
 
 @functools.cache
