@@ -142,7 +142,7 @@ class SystemRebuild:
         cluster.create()
         cluster.start()
         cluster.check_own(manifest.source.system_identifier)
-        ready = restore_prepare.prepare(cluster, tools, into, manifest)
+        ready = restore_prepare.prepare(cluster, restore_prepare.read(tools, into), into, manifest)
         if stops := [m for m in ready.missing if m.stops]:
             raise ConfigurationError("; ".join(m.message for m in stops), "; ".join(m.hint for m in stops))
         self._fill(tools, cluster, into, "without")

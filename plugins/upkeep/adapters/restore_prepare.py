@@ -19,6 +19,13 @@ DATABASE = "upkeep_restored"
 _SHOWN = 10
 
 
+class Wanted(NamedTuple):
+    """What an archive's definitions expect to be there."""
+
+    roles: set[str]
+    database: pg_restore.Definition
+
+
 class Prepared(NamedTuple):
     """What is lacking, what was left out on purpose, and the database's own settings, for when it is restored."""
 
@@ -27,18 +34,19 @@ class Prepared(NamedTuple):
     settings: list[str]
 
 
-def prepare(cluster: Cluster, programs: Programs, archive: Path, manifest: Manifest) -> Prepared:
-    """Make roles and the database as the source had them.
+def read(programs: Programs, archive: Path) -> Wanted:
+    """Read what an archive expects, with the programs that can. :raises DamagedError: its contents cannot be read."""
+    return Wanted(pg_restore.named_roles(programs, archive), pg_restore.definition(programs, archive))
 
-    :param programs: those that can read the archive.
-    :raises DamagedError: the archive's contents cannot be read.
-    """
+
+def prepare(cluster: Cluster, wanted: Wanted, archive: Path, manifest: Manifest) -> Prepared:
+    """Make roles and the database as the source had them."""
     ready = Prepared([], [], [])
     with cluster.connect() as connection:
         ready.missing.extend(_extensions(connection, manifest.source.extensions))
         if not ready.missing:
-            _roles(connection, programs, archive, manifest, ready)
-            _database(connection, programs, archive, manifest, ready)
+            _roles(connection, wanted.roles, archive, manifest, ready)
+            _database(connection, wanted.database, manifest, ready)
     return ready
 
 
@@ -72,13 +80,13 @@ def _extensions(connection: psycopg.Connection[Any], wanted: dict[str, str]) -> 
 
 
 def _roles(
-    connection: psycopg.Connection[Any], programs: Programs, archive: Path, manifest: Manifest, ready: Prepared
+    connection: psycopg.Connection[Any], named: set[str], archive: Path, manifest: Manifest, ready: Prepared
 ) -> None:
     path = archive / GLOBALS
     if path.exists():
         report = pg_restore.apply_globals(connection, path.read_text(errors="replace"))
         ready.notes.extend(f"not carried out: {text}" for text in [*report.left_out, *report.failed][:_SHOWN])
-    made = pg_restore.make_roles(connection, pg_restore.named_roles(programs, archive))
+    made = pg_restore.make_roles(connection, named)
     ready.missing.extend(
         Missing(
             what="role",
@@ -92,11 +100,10 @@ def _roles(
 
 
 def _database(
-    connection: psycopg.Connection[Any], programs: Programs, archive: Path, manifest: Manifest, ready: Prepared
+    connection: psycopg.Connection[Any], made: pg_restore.Definition, manifest: Manifest, ready: Prepared
 ) -> None:
     import psycopg
 
-    made = pg_restore.definition(programs, archive)
     ready.settings.extend(made.settings)
     try:
         connection.execute(f"create database {DATABASE} with {made.options}".encode())

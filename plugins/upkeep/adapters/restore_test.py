@@ -246,15 +246,13 @@ class _DumpTest(_Test[Manifest]):
         return int(self.manifest.size_bytes + self.manifest.source.size_bytes * self.options.size_factor) + (64 << 20)
 
     def go(self, cluster: Cluster, folder: Path) -> None:
-        archive = self.fetch(folder)
-        with self.phase("start"):
-            cluster.create()
-            cluster.start(self.options.start_timeout)
-            cluster.check_own(self.manifest.source.system_identifier)
-            self.seen["server_version"] = cluster.version
+        tools = pg_tools.find(_major(self.manifest.tools["pg_dump"]) * 10_000, self.options.programs)
+        with self.starting(cluster):
+            archive = self.fetch(folder)
+            with self.phase("preflight"):
+                wanted = restore_prepare.read(tools, archive)
         with self.phase("preflight"):
-            tools = pg_tools.find(_major(self.manifest.tools["pg_dump"]) * 10_000, self.options.programs)
-            prepared = restore_prepare.prepare(cluster, tools, archive, self.manifest)
+            prepared = restore_prepare.prepare(cluster, wanted, archive, self.manifest)
             self.missing += prepared.missing
             self.notes += prepared.notes
         if any(m.stops for m in prepared.missing):
@@ -268,6 +266,22 @@ class _DumpTest(_Test[Manifest]):
         # Only now: the source's limits are for its application, whose questions come next.
         self.notes += restore_prepare.apply_settings(cluster, prepared.settings)
         self.ask(cluster, DATABASE)
+
+    @contextmanager
+    def starting(self, cluster: Cluster) -> Iterator[None]:
+        """Make and start an empty server beside the block; its phase is what it takes longer than that."""
+
+        def start() -> None:
+            cluster.create()
+            cluster.start(self.options.start_timeout)
+            cluster.check_own(self.manifest.source.system_identifier)
+
+        with ThreadPoolExecutor(1, thread_name_prefix="start") as pool:
+            started = pool.submit(start)
+            yield
+            with self.phase("start"):
+                started.result()
+            self.seen["server_version"] = cluster.version
 
     def fetch(self, folder: Path) -> Path:
         """Download the archive, comparing every byte with the manifest."""
