@@ -9,33 +9,13 @@ from zoneinfo import ZoneInfo
 import pydantic
 from pydantic import Field
 
-from upkeep.core import text
+from upkeep.core.dependencies import AdvisorySource, Ignore
 from upkeep.core.errors import ConfigurationError
+from upkeep.core.fields import ConnId, Duration, Name, Path
+from upkeep.core.logs import LogFormat, Rotation, StrayFiles
+from upkeep.core.ml import DataSource, Labels, Registry, Retraining
 from upkeep.core.model import Model, Threshold
 
-
-def _expanded(value: Any, info: pydantic.ValidationInfo) -> Any:
-    """Fill in environment variables where the validation's context carries an environment; else leave the text."""
-    environ = (info.context or {}).get("environ")
-    return text.expand(value, environ) if isinstance(value, str) and environ is not None else value
-
-
-def _no_secret(value: str) -> str:
-    if text.looks_secret(value) or text.looks_random(value):
-        raise ValueError("expected the id of an Airflow connection; this looks like the credential itself")
-    return value
-
-
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
-ConnId = Annotated[
-    str,
-    Field(pattern=r"^[A-Za-z0-9_.\-]{1,250}$", description="Airflow connection id; never a URL or a password"),
-    pydantic.AfterValidator(_no_secret),
-]
-Duration = Annotated[timedelta, pydantic.BeforeValidator(text.duration)]
-"""A duration written with its unit (`30 min`)."""
-Path = Annotated[str, Field(min_length=1), pydantic.BeforeValidator(_expanded)]
-"""A path or glob; `${NAME}` stands for an environment variable and is filled in when the file is loaded for a run."""
 Days = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 _WEEK: tuple[Days, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
@@ -289,8 +269,11 @@ class LogSetTarget(Target):
     """Log files of one writer and one format."""
 
     kind: Literal["logs"] = "logs"
-    paths: tuple[Path, ...] = Field(min_length=1)
-    format: Literal["django", "python", "json", "combined", "combined_time", "postgres", "plain"] = "plain"
+    paths: tuple[Path, ...] = Field(min_length=1, description="the files, rotated and compressed ones included")
+    format: LogFormat = "plain"
+    time_zone: str | None = Field(None, description="zone of times without an offset; default: the system's")
+    rotation: Rotation | None = Field(None, description="how the live files are rotated; default: not by us")
+    stray: tuple[StrayFiles, ...] = Field((), description="files that must not stay, such as forgotten test databases")
 
 
 class Expectation(Model):
@@ -394,15 +377,41 @@ class ModelTarget(Target):
     metadata: str | None = Field(None, description="metadata file inside the folder")
     files: tuple[str, ...] = Field((), description="globs in the folder: the files that make up the model")
     endpoint: str | None = Field(None, description="`<http target>/<endpoint>` of this system that serves it")
+    scoring: DataSource | None = Field(None, description="the rows that it was asked about, with its answers")
+    features: tuple[str, ...] = Field((), description="columns that are features; default: those of the metadata")
+    prediction: str | None = Field(None, description="column of `scoring` with its answer")
+    labels: Labels | None = Field(None, description="what turned out to be true, which comes later")
+    profile: Path | None = Field(
+        None, description="folder of the reference profiles; default: `reference` in the model's folder"
+    )
+    registry: Registry | None = Field(None, description="where versions are registered; default: the metadata file")
+    retraining: Retraining | None = Field(None, description="when and how it is trained anew; default: never by us")
     store: StoreRef | None = Field(None, description="where backups go; default: the system's store")
 
 
 class DependenciesTarget(Target):
-    """Manifests whose packages are audited."""
+    """Packages that are audited: of manifests, of an environment, of this machine, or of container images."""
 
     kind: Literal["dependencies"] = "dependencies"
-    manifests: tuple[Path, ...] = Field(min_length=1)
-    ecosystem: Literal["python", "npm", "debian"] = "python"
+    ecosystem: Literal["python", "npm", "debian", "containers"] = "python"
+    manifests: tuple[Path, ...] = Field((), description="requirements files, locks, package-lock.json")
+    environment: Path | None = Field(None, description="python: interpreter of an environment that is installed")
+    images: tuple[str, ...] = Field((), description="containers: images whose packages are listed from inside")
+    docker_conn_id: ConnId | None = Field(None, description="containers: connection to the Docker daemon")
+    advisories: tuple[AdvisorySource, ...] = Field(
+        (), description="where known vulnerabilities are looked up, in this order; default: the routine's setting"
+    )
+    ignores: tuple[Ignore, ...] = Field((), description="findings that somebody answers for, until a day")
+    tests: tuple[str, ...] = Field((), description="command that must pass with updated packages; default: none is run")
+
+    @pydantic.model_validator(mode="after")
+    def _something(self) -> DependenciesTarget:
+        given = {"python": self.manifests or self.environment, "npm": self.manifests, "containers": self.images}
+        if not given.get(self.ecosystem, True):
+            raise ValueError(
+                f"nothing to audit: ecosystem {self.ecosystem} needs `manifests`, `environment` or `images`"
+            )
+        return self
 
 
 class RecoveryTarget(Target):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from upkeep.core.fields import ConnId
 from upkeep.core.model import Threshold
-from upkeep.core.system import ConnId
 from upkeep.routines.database._bloat import BloatSettings
 
 _GB = 2**30
