@@ -330,8 +330,9 @@ def test_a_worker_killed_anywhere_leaves_whole_backups_or_leftovers(world: Copie
             place = world.place(kind)
             world.archive.sweep(place, RUN, timedelta(hours=2))
             listed = world.archive.stored(place)
-            assert all(s.complete for s in listed)
-            for one in listed[:2]:
+            # Killed before its mark was whole, a writer is told from one that lives only by its silence.
+            assert all(s.complete or s.objects == 1 for s in listed)
+            for one in [s for s in listed if s.complete][:2]:
                 assert world.check(kind, one.id).ok
         assert list(world.scratch.iterdir()) == []
     assert world.run("backup.redis", "redis")[1] == []

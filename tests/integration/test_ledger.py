@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import random
 import signal
@@ -201,6 +202,50 @@ def test_history_is_of_earlier_runs(ledger: Ledger):
     assert history.last("used", "public.s").value == 2.0
     assert history.latest("used")["public.s"].value == 2.0
     assert history.last("used", "other") is None
+
+
+def test_history_of_a_window_knows_no_later_one(ledger: Ledger):
+    """A backfill, whenever it runs, sees what a run on time would have seen; a window that was answered twice, once."""
+    day = timedelta(days=1)
+
+    def answer(run: str, window: int, value: float, after: int) -> None:
+        opened, *rest = story(key(run), value=value, at=AT + after * day)
+        window_of_run = {"window_start": AT + window * day, "window_end": AT + (window + 1) * day}
+        ledger.write(opened.model_copy(update=window_of_run), *rest)
+
+    for run, window, value, after in (
+        ("on-time", 0, 1.0, 1),
+        ("newest", 4, 9.0, 5),
+        ("late", 1, 2.0, 6),
+        ("again", 0, 1.5, 7),
+    ):
+        answer(run, window, value, after)
+    answer("backfill", 2, 3.0, 8)
+    history = LedgerHistory(ledger, key("backfill"), AT + 2 * day)
+    assert [point.value for point in history.series("used", "public.s")] == [1.5, 2.0]
+    assert history.last("used", "public.s").value == 2.0
+    assert history.latest("used")["public.s"].value == 2.0
+    assert LedgerHistory(ledger, key("again"), AT).series("used", "public.s") == []
+    assert LedgerHistory(ledger, key("backfill")).last("used", "public.s").value == 1.5
+
+
+def test_a_document_is_kept_whole_and_once(ledger: Ledger, database: str):
+    """Whatever an action made is found under its hash; the row of the action does not repeat it."""
+    content = "{}\n" * 5000 + "ä"
+    made = {"artefact": {"name": "sbom.json", "media_type": "application/json", "sha256": "?", "content": content}}
+    for run in ("r1", "r2"):
+        ledger.write(
+            *(e.model_copy(update={"evidence": made}) if e.kind == "action_closed" else e for e in story(key(run)))
+        )
+    with psycopg.connect(database) as connection:
+        rows = connection.execute(
+            "select a.name, a.target, c.content, c.sha256 from upkeep.artefact as a join upkeep.artefact_content as c"
+            " using (sha256)"
+        ).fetchall()
+        kept = connection.execute("select evidence from upkeep.action").fetchall()
+    assert rows == [("sbom.json", "claims/db", content, hashlib.sha256(content.encode()).hexdigest())] * 2
+    assert count(ledger, "artefact_content") == 1
+    assert all("content" not in evidence["artefact"] for (evidence,) in kept)
 
 
 def test_a_finding_that_comes_back_is_new(ledger: Ledger):

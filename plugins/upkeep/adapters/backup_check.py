@@ -6,7 +6,7 @@ import hashlib
 import time
 from pathlib import Path
 
-from upkeep.adapters.object_store import Store
+from upkeep.adapters.object_store import Store, unfinished
 from upkeep.core.backup import MANIFEST, MARKER, TOMBSTONE, BaseManifest, Check, Fault, FileEntry, Progress, Say
 from upkeep.core.errors import DamagedError
 
@@ -29,7 +29,8 @@ class Checking[M: BaseManifest]:
         """Read every file from the store and compare size and SHA-256; keep them for decoding."""
         listed = {item.key.removeprefix(f"{self.prefix}/"): item.size for item in self.store.list(f"{self.prefix}/")}
         known = {entry.name for entry in self.manifest.files}
-        for name in sorted(listed.keys() - known - {MANIFEST, MARKER, TOMBSTONE}):
+        ours = known | {MANIFEST, MARKER, TOMBSTONE}
+        for name in sorted(name for name in listed if name not in ours and unfinished(name) not in ours):
             self.fault("integrity", name, "an object that the manifest does not name", f"{listed[name]} bytes", "none")
         for number, entry in enumerate(self.manifest.files, 1):
             self._file(entry, keep)

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from upkeep.core.backup import Leftover
 from upkeep.core.errors import TransientError
@@ -24,13 +25,21 @@ def staging(scratch: Path, target: str, name: str) -> Iterator[Path]:
     The folder's owner holds a lock in it, which the kernel gives up when the owner dies.
     """
     folder = scratch / f"{_PREFIX}{target.replace('/', '~')}-{name}-{os.getpid()}"
-    folder.mkdir(mode=0o700, parents=True)
     try:
-        with (folder / _LOCK).open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with _locked(folder):
             yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _locked(folder: Path) -> IO[str]:
+    """Make a folder and return its lock, held until that is closed."""
+    while True:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):  # empty, it was taken for one that a dead worker had left
+            lock = (folder / _LOCK).open("w")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            return lock
 
 
 def abandoned(scratch: Path, target: str) -> list[Leftover]:
@@ -78,8 +87,18 @@ def _owned(folder: Path) -> bool:
     except FileNotFoundError:
         # Between its making and its lock a folder is empty; one that is not was half removed.
         with suppress(OSError):
-            return not any(folder.iterdir())
+            return not any(folder.iterdir()) and _lives(folder.name.rpartition("-")[2])
     return False
+
+
+def _lives(pid: str) -> bool:
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, ValueError):
+        return True
+    return True
 
 
 def _size(folder: Path) -> int:

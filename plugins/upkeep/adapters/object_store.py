@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import secrets
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -17,6 +18,8 @@ from upkeep.core.errors import ConfigurationError, DamagedError, TransientError
 from upkeep.core.system import StoreRef
 
 BLOCK = 1 << 20
+_PART = ".part"
+_UNFINISHED = re.compile(r"(.+)\.[0-9a-f]{8}\.part")
 
 
 class Item(NamedTuple):
@@ -253,7 +256,7 @@ class FolderStore:
         path = self._path(key)
         made = [folder for folder in path.parents if not folder.exists()]
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        fresh = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
+        fresh = path.with_name(f"{path.name}.{secrets.token_hex(4)}{_PART}")
         size, seen = 0, hashlib.sha256()
         try:
             with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
@@ -284,6 +287,12 @@ class FolderStore:
             raise TransientError(
                 f"{place}: {error.strerror}", "free space or repair the disk; it is tried again"
             ) from error
+
+
+def unfinished(name: str) -> str:
+    """Return what a file in a folder was to be called whose writer was killed; empty when it is none."""
+    match = _UNFINISHED.fullmatch(name)
+    return match[1] if match else ""
 
 
 def _files(folder: Path) -> Iterator[Path]:

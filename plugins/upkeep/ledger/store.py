@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 MIGRATIONS = Path(__file__).parent / "migrations"
 # Any constant works as long as no other program uses it on the same database: ASCII of "upkeep".
 ADVISORY_LOCK = 0x75706B656570
-# Keys of an outcome's evidence that the catalogue of backups is made of, each with its own `project_evidence_*`.
-EVIDENCE = ("backup", "verification", "verification_of_copy", "restore_test", "removed")
+# Keys of an outcome's evidence that have tables of their own, each with its own `project_evidence_*`.
+EVIDENCE = ("backup", "verification", "verification_of_copy", "restore_test", "removed", "artefact")
 RETRY_AFTER_SECONDS = 20
 # The server gives a statement up after the first; when it says nothing at all, the connection is cut after the second.
 STATEMENT_SECONDS = 20
@@ -225,11 +225,16 @@ class Ledger:
 
 
 class LedgerHistory:
-    """Earlier measurements of one routine on one target; see `core.job.History`."""
+    """Earlier measurements of one routine on one target; see `core.job.History`.
 
-    def __init__(self, ledger: Ledger, key: ev.RoutineKey) -> None:
+    :param before: where the window of a routine begins that answers for it: later windows are the future to it, so that
+        a backfill says what a run on time would have said. None: whatever was measured last counts.
+    """
+
+    def __init__(self, ledger: Ledger, key: ev.RoutineKey, before: datetime | None = None) -> None:
         self._ledger = ledger
-        self._key = {name: getattr(key, name) for name in ("dag_id", "run_id", "routine", "target")}
+        names = ("dag_id", "run_id", "routine", "target")
+        self._key = {"before": before, **{name: getattr(key, name) for name in names}}
 
     def last(self, name: str, subject: str = "") -> Kept | None:
         """Return the newest earlier measurement, None when there is none or the ledger is away."""

@@ -213,7 +213,7 @@ class RoutineOperator(BaseOperator):
             run_id=run.key.run_id,
             try_number=run.try_number,
             tools=wiring.make_tools(
-                LedgerHistory(ledger, key),
+                LedgerHistory(ledger, key, run.window.start if routine.covers is Covers.WINDOW else None),
                 LedgerCatalogue(ledger, run.key),
                 logging.getLogger(f"upkeep.{routine.name}"),
             ),
