@@ -8,6 +8,7 @@ import gzip
 import json
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -15,10 +16,13 @@ from typing import Any
 
 import pytest
 
+from lab.cache_server import RedisServer
 from tests.integration.backup_world import quiet
 from tests.integration.copies_world import PROGRAMS, RUN, CopiesWorld, with_cache
-from upkeep.adapters import archive, object_store
+from upkeep.adapters import archive, backup_marker, object_store
+from upkeep.adapters.backup_making import Making
 from upkeep.adapters.copy_maker import CopyMaker
+from upkeep.core.backup import MARKER
 from upkeep.core.copies import CopyOptions
 from upkeep.core.errors import ConfigurationError, DamagedError
 from upkeep.core.model import OutcomeStatus, Severity
@@ -194,6 +198,36 @@ def test_missing_permission_names_the_acl(redis: CopiesWorld) -> None:
     with redis.cache.client() as client:
         client.execute_command("ACL", "SETUSER", "keeper", "+psync", "+replconf")
     assert redis.run("backup.redis", "redis")[1] == []
+
+
+def test_one_node_of_a_cluster_is_not_taken_for_all_of_it(tmp_path: Path) -> None:
+    """It holds the keys of its own slots; a backup of it would look whole."""
+
+    class Node(RedisServer):
+        def prepare(self) -> None:
+            super().prepare()
+            self._conf.write_text(f"{self._conf.read_text()}cluster-enabled yes\n")
+
+    with Node(tmp_path / "cache") as cache:
+        world = CopiesWorld(tmp_path, cache)
+        _, findings = world.run("backup.redis", "redis")
+        assert [(f.check, f.severity) for f in findings] == [("unsupported", Severity.UNKNOWN)]
+        assert "Cluster" in findings[0].message
+        assert world.objects("redis") == []
+
+
+def test_work_shows_life_while_a_single_step_takes_long(shop: CopiesWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The mark of the writer is written anew all the while, and not once more after the backup is complete."""
+    monkeypatch.setattr(backup_marker, "HEARTBEAT", timedelta(seconds=0.05))
+    making = Making(shop.store, shop.place("sqlite"), RUN)
+    mark = shop.root / "kept" / making.prefix / MARKER
+    with making:
+        first = mark.stat().st_mtime_ns
+        time.sleep(0.4)  # whatever is done here
+        assert mark.stat().st_mtime_ns > first
+    assert not mark.exists()
+    time.sleep(0.2)
+    assert not mark.exists()
 
 
 def test_a_wrong_password_is_a_matter_of_configuration(redis: CopiesWorld) -> None:

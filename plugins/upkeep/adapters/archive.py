@@ -134,7 +134,7 @@ def _dump(making: Making, snapshot: Snapshot, *, conninfo: str, folder: Path, op
     reach = pg_tools.access(conninfo, f"{backup_snapshot.APPLICATION} pg_dump")
     compress = pg_tools.compression(programs, options.compression_level, options.long_window)
     sender = Sender(making.store, making.prefix, options.upload_jobs)
-    dump = Dump(snapshot, sender, folder / "dump", say, making.beat)
+    dump = Dump(snapshot, sender, folder / "dump", say)
     try:
         dump.run(programs, reach, options, compress)
         contents = pg_tools.entries(programs, folder / "dump")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import queue
 import re
 import time
-from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -70,9 +69,9 @@ class Sender:
 class Dump:
     """Runs pg_dump on a snapshot, proves the snapshot's tables beside it and feeds the sender."""
 
-    def __init__(self, snapshot: Snapshot, sender: Sender, folder: Path, say: Say, beat: Callable[[], None]) -> None:
+    def __init__(self, snapshot: Snapshot, sender: Sender, folder: Path, say: Say) -> None:
         self._snapshot, self._sender, self._folder = snapshot, sender, folder
-        self._say, self._beat = say, beat
+        self._say = say
         self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._begun = time.monotonic()
         self._finished = 0
@@ -129,7 +128,6 @@ class Dump:
         except queue.Empty:
             pass
         self._check()
-        self._beat()
         self._say(self._progress())
 
     def _hear(self, line: str) -> None:

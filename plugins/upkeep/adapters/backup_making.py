@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-import time
+import threading
 from datetime import UTC, datetime
 
 from upkeep.adapters import backup_marker
@@ -49,14 +49,17 @@ class Making:
         self.id = new_id(self.started)
         self.prefix = f"{place.series}/{self.id}"
         self._marker = backup_marker.ours(run_id, self.started)
-        self._beaten = 0.0
         self._complete = False
+        self._ended = threading.Event()
+        self._pulse = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
 
     def __enter__(self) -> Making:
-        self.beat()
+        self._mark()
+        self._pulse.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._end_pulse()
         if self._complete:
             return
         with contextlib.suppress(UpkeepError):  # the next try sweeps what cannot be removed now
@@ -66,11 +69,19 @@ class Making:
             keys = [item.key for item in self.store.list(f"{self.prefix}/")]
             self.store.delete(sorted(keys, key=_last_thing_last))
 
-    def beat(self) -> None:
-        """Show, once a minute, that somebody works on this."""
-        if not self._beaten or time.monotonic() - self._beaten > backup_marker.HEARTBEAT.total_seconds():
-            self.store.write_bytes(f"{self.prefix}/{core.MARKER}", self._marker.encode())
-            self._beaten = time.monotonic()
+    def _beat(self) -> None:
+        """Show, once a minute, that somebody works on this, however long a single step of it takes."""
+        while not self._ended.wait(backup_marker.HEARTBEAT.total_seconds()):
+            with contextlib.suppress(UpkeepError):  # whoever works meets the same trouble, and tells it
+                self._mark()
+
+    def _mark(self) -> None:
+        self.store.write_bytes(f"{self.prefix}/{core.MARKER}", self._marker.encode())
+
+    def _end_pulse(self) -> None:
+        self._ended.set()
+        if self._pulse.is_alive():
+            self._pulse.join()
 
     def finish[M: BaseManifest](self, manifest: M) -> Kept[M]:
         """Make it a backup: see that everything is there, write the manifest, take the mark away.
@@ -85,6 +96,8 @@ class Making:
                 f" as they were written (first: {missing[0] if missing else core.MARKER})",
                 "somebody removed them while they were written; it is tried again",
             )
+        # No mark may come back after it was taken away.
+        self._end_pulse()
         # Before the manifest, which is locked as it is written: a backup is never one that can still be removed.
         self.store.lock([f"{self.prefix}/{f.name}" for f in manifest.files])
         self.store.write_bytes(f"{self.prefix}/{core.MANIFEST}", core.encode(manifest))

@@ -34,17 +34,22 @@ def copy(
     if before.loading or not before.link_up:
         seen = "loads its data" if before.loading else "is a replica that does not hear its primary"
         raise TransientError(f"{redis_line.place(given)} {seen}", "its data would be old or missing; it is tried again")
+    if before.cluster:
+        return Refused(
+            reason="unsupported",
+            message=f"{redis_line.place(given)} is one node of a Redis Cluster: its data are a part of the whole",
+            hint="back the cluster up where it runs, and give this target `skip: {backup.redis: <where that is done>}`",
+        )
     # Uncompressed in memory, a dump is smaller; the packed form adds at worst as much again.
     backup_staging.need(scratch, 2 * before.used_memory, "the dump and its packed form")
     with backup_staging.staging(scratch, making.place.target, making.id) as folder, making:
         plain = folder / _FILE
         plain.unlink(missing_ok=True)
         deadline = begun + options.seconds
-        if refused := redis_line.receive(given, plain, deadline, _beat(making, before, begun, say)):
+        if refused := redis_line.receive(given, plain, deadline, _progress(before, begun, say)):
             return refused
         after, received = redis_line.facts(given), time.monotonic()
         proof = _proof(plain, before, after, options, deadline)
-        making.beat()
         entry = _store(making, plain, options.compression_level)
         manifest = CopyManifest(
             kind="redis",
@@ -135,14 +140,12 @@ def _missing(keys: dict[str, int], proof: dict[str, Any]) -> list[str]:
 def _store(making: Making, plain: Path, level: int) -> FileEntry:
     packed = plain.with_name(PACKED["redis"])
     copy_pack.pack(plain, packed, level)
-    making.beat()
     written = making.store.write(f"{making.prefix}/{packed.name}", packed)
     return FileEntry(name=packed.name, size=written.size, sha256=written.sha256)
 
 
-def _beat(making: Making, before: RedisFacts, begun: float, say: Say) -> Callable[[int], None]:
-    def beat(done: int) -> None:
-        making.beat()
+def _progress(before: RedisFacts, begun: float, say: Say) -> Callable[[int], None]:
+    def progress(done: int) -> None:
         say(
             Progress(
                 phase="dump", done=0, total=1, bytes_done=done, bytes_total=max(before.used_memory, done),
@@ -150,4 +153,4 @@ def _beat(making: Making, before: RedisFacts, begun: float, say: Say) -> Callabl
             )
         )  # fmt: skip
 
-    return beat
+    return progress

@@ -41,10 +41,8 @@ def copy(path: str, making: Making, options: CopyOptions, scratch: Path, say: Sa
         say(_progress("dump", 1, size, size, copied - begun))
         if wrong := faults(plain, proof_of(seen), deadline):
             raise DamagedError(f"{path}: its copy is not what it was: {'; '.join(wrong)}", "look at disk and memory")
-        making.beat()
         packed = folder / PACKED["sqlite"]
         copy_pack.pack(plain, packed, options.compression_level)
-        making.beat()
         written = making.store.write(f"{making.prefix}/{packed.name}", packed)
         say(_progress("upload", 1, written.size, written.size, time.monotonic() - begun))
         manifest = CopyManifest(

@@ -166,7 +166,6 @@ class _Taking:
             ) from error
 
     def _turn(self, packer: Packer) -> None:
-        self._making.beat()
         self._sender.check()
         now = time.monotonic()
         if now - self._said < _SAY_SECONDS:

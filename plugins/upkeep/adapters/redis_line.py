@@ -88,14 +88,15 @@ def read(client: Any) -> RedisFacts:
         loading=bool(said.get("loading")),
         link_up=said.get("master_link_status", "up") == "up",
         last_save=datetime.fromtimestamp(int(saved), UTC) if saved else None,
+        cluster=bool(said.get("cluster_enabled")),
     )
 
 
-def receive(given: dict[str, Any], into: Path, deadline: float, beat: Any) -> Refused | None:
+def receive(given: dict[str, Any], into: Path, deadline: float, progress: Any) -> Refused | None:
     """Have the server send its data into a file. Nothing of the file counts unless this returns None.
 
     :param deadline: monotonic time at which to give up.
-    :param beat: called now and then with the bytes so far.
+    :param progress: called now and then with the bytes so far.
     :raises TransientError: the stream ended too early, or the server cannot serve now.
     """
     import redis
@@ -117,7 +118,7 @@ def receive(given: dict[str, Any], into: Path, deadline: float, beat: Any) -> Re
                     continue  # older servers know no `rdb-only`: they would go on with what is written meanwhile
             line.send_command("PSYNC", "?", "-1")
             # From here on these are no answers that a client could read. Everything before was read to its end.
-            return _stream(_Reader(line._sock, where, deadline), into, beat)
+            return _stream(_Reader(line._sock, where, deadline), into, progress)
     finally:
         line.disconnect()
 
@@ -154,7 +155,7 @@ class _Reader:
                 return text.decode(errors="replace")
 
 
-def _stream(reader: _Reader, into: Path, beat: Any) -> Refused | None:
+def _stream(reader: _Reader, into: Path, progress: Any) -> Refused | None:
     said = reader.line()
     if said.startswith("-"):
         return _refused(reader.where, said[1:])
@@ -165,28 +166,28 @@ def _stream(reader: _Reader, into: Path, beat: Any) -> Refused | None:
         return _refused(reader.where, size[1:])
     with into.open("xb") as file:
         if size.startswith("$EOF:"):
-            _until(reader, file, size[5:].encode(), beat)
+            _until(reader, file, size[5:].encode(), progress)
         else:
-            _exactly(reader, file, int(size[1:]), beat)
+            _exactly(reader, file, int(size[1:]), progress)
     return None
 
 
-def _exactly(reader: _Reader, file: Any, size: int, beat: Any) -> None:
+def _exactly(reader: _Reader, file: Any, size: int, progress: Any) -> None:
     done = 0
     while done < size:
         block = (reader.held or reader.more())[: size - done]
         reader.held = b""
         done += file.write(block)
-        beat(done)
+        progress(done)
 
 
-def _until(reader: _Reader, file: Any, mark: bytes, beat: Any) -> None:
+def _until(reader: _Reader, file: Any, mark: bytes, progress: Any) -> None:
     """Write what comes before the mark, which nothing follows: the server had not known the size (diskless)."""
     tail, done = reader.held, 0
     while not tail.endswith(mark):
         keep = tail[-len(mark) :]
         done += file.write(tail[: len(tail) - len(keep)])
-        beat(done)
+        progress(done)
         tail = keep + reader.more()
     file.write(tail[: -len(mark)])
 

@@ -171,7 +171,7 @@ class _Backup:
         before = self._before(seen, {key.rsplit("/", 1)[1]: size for key, size in listed.items()})
         full = before.read_all is None or making.started - before.read_all >= self._options.reread
         looked = time.monotonic()
-        with Uploads(store, making.place.series, self._options.upload_jobs, before.usable, making.beat) as uploads:
+        with Uploads(store, making.place.series, self._options.upload_jobs, before.usable) as uploads:
             packer = Packer(uploads, self._placed.__setitem__)
             self._take_all(seen, before, full, uploads, packer)
             packer.flush()
@@ -222,7 +222,6 @@ class _Backup:
             else:
                 self._entries.append(_bare(found))
             if number % 100 == 0 or number == len(seen.found) or found.stat.st_size > SMALL:
-                self._making.beat()
                 self._say(number, len(seen.found), done, total, sum(uploads.new.values()))
 
     def _untouched(self, seen: Scan, found: Found, before: _Before) -> Entry | None:

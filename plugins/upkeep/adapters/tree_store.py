@@ -31,13 +31,12 @@ class Uploads:
     """Uploads of objects in the background; use as a context manager, and call `drain` at the end.
 
     :param there: size by name of the objects that may be relied on; those that are stored are added.
-    :param beat: called about every second while uploads are waited for.
     """
 
-    def __init__(self, store: Store, series: str, jobs: int, there: dict[str, int], beat: Callable[[], None]) -> None:
+    def __init__(self, store: Store, series: str, jobs: int, there: dict[str, int]) -> None:
         self.store, self.series, self.there = store, series, there
         self.new: dict[str, int] = {}
-        self._jobs, self._beat = jobs, beat
+        self._jobs = jobs
         self._pool = ThreadPoolExecutor(jobs, "upload")
         self._pending: set[Future[None]] = set()
 
@@ -65,8 +64,7 @@ class Uploads:
 
     def _wait(self, most: int) -> None:
         while len(self._pending) > most:
-            done, self._pending = wait(self._pending, timeout=1, return_when=FIRST_COMPLETED)
-            self._beat()
+            done, self._pending = wait(self._pending, return_when=FIRST_COMPLETED)
             for one in done:
                 one.result()
 

@@ -36,6 +36,7 @@ class RedisFacts(Model):
     loading: bool = False
     link_up: bool = Field(True, description="a replica: whether it hears its primary")
     last_save: datetime | None = None
+    cluster: bool = Field(False, description="one node of a Redis Cluster, which holds a part of the keys")
 
 
 class Refused(Model):
