@@ -28,7 +28,9 @@ os.environ.setdefault("BENCH_GB", "0.5")
 
 import psutil
 
+from bench import pgbackrest
 from bench.backup import fill  # it reads BENCH_GB when it is imported
+from bench.pgbackrest import PgBackRest
 from lab.postgres import PostgresServer
 from lab.process import scratch_folder
 from upkeep.adapters.object_store import FolderStore
@@ -80,57 +82,31 @@ class Ours:
         own(folder / "pgdata")
 
 
-class PgBackRest:
+class Theirs:
     """pgBackRest's backups of one server, in a folder."""
 
     name = "pgbackrest"
 
-    def __init__(self, server: PostgresServer, folder: Path) -> None:
-        self.server, self.folder = server, folder
-        self.config = folder / "pgbackrest.conf"
-        self.env = {**server.spawn_options(), "env": {"PATH": os.environ["PATH"], "PGPASSWORD": server.password()}}
-        self._tell(server.pgdata)
-        self._run("stanza-create")
-
-    @staticmethod
-    def prepare(folder: Path) -> dict[str, str]:
-        """Make the folders and return the settings of the server to back up."""
-        for name in ("repo", "log", "lock", "spool", "socket"):
-            (folder / name).mkdir(parents=True)
-        own(folder)
-        command = f"pgbackrest --config={folder}/pgbackrest.conf --stanza=bench archive-push %p"
-        return {"archive_mode": "on", "archive_command": command, "unix_socket_directories": str(folder / "socket")}
+    def __init__(self, server: PostgresServer, rest: PgBackRest) -> None:
+        self.server, self.rest = server, rest
+        rest.introduce(server)
+        rest.run(server, "stanza-create")
 
     def backup(self, kind: str) -> int:
         """Make a backup and return the bytes of backup and WAL that it added to the repository."""
-        before = size(self.folder / "repo")
-        self._run("backup", f"--type={kind}")
-        return size(self.folder / "repo") - before
+        before = size(self.rest.repository)
+        self.rest.run(self.server, "backup", f"--type={kind}")
+        return size(self.rest.repository) - before
 
     def restore(self, folder: Path) -> None:
         """Bring the last one back as `folder/pgdata`, to be recovered to where it is consistent."""
         (folder / "pgdata").mkdir(mode=0o700)
         own(folder / "pgdata")
-        self._run("restore", f"--pg1-path={folder}/pgdata", "--type=immediate", "--target-action=promote")
-
-    def _tell(self, pgdata: Path) -> None:
-        f, server = self.folder, self.server
-        self.config.write_text(
-            f"[global]\nrepo1-path={f}/repo\nlog-path={f}/log\nlock-path={f}/lock\nspool-path={f}/spool\n"
-            f"process-max=2\ncompress-type=zst\nstart-fast=y\nlog-level-console=warn\nlog-level-file=off\n"
-            f"repo1-retention-full=9\n\n"
-            f"[bench]\npg1-path={pgdata}\npg1-port={server.port}\npg1-user=postgres\npg1-socket-path={f}/socket\n"
-        )
-        self.config.chmod(0o644)
-
-    def _run(self, *words: str) -> None:
-        command = ["pgbackrest", f"--config={self.config}", "--stanza=bench", *words]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, **self.env)
-        if done.returncode:
-            raise SystemExit(f"{' '.join(words)}: {done.stdout[-800:]}{done.stderr[-800:]}")
+        where = f"--pg1-path={folder}/pgdata"
+        self.rest.run(self.server, "restore", where, "--type=immediate", "--target-action=promote")
 
 
-Way = Ours | PgBackRest
+Way = Ours | Theirs
 
 
 def own(folder: Path) -> None:
@@ -231,30 +207,27 @@ def incremental(older: Way | None, newer: Ours) -> dict[str, dict[str, float]]:
 
 def main() -> None:
     """Measure and print."""
-    there = shutil.which("pgbackrest")
-    version = (
-        subprocess.run(["pgbackrest", "version"], capture_output=True, text=True, check=True).stdout.strip()
-        if there
-        else ""
-    )
+    there = pgbackrest.installed()
+    command = [pgbackrest.PROGRAM, "version"]
+    version = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() if there else ""
     print(version or "pgbackrest is NOT installed: only ours is measured, nothing is compared", flush=True)
     with scratch_folder() as folder:
-        settings = {**_SETTINGS, **(PgBackRest.prepare(folder / "rest") if there else {})}
+        rest = PgBackRest(folder / "rest", "log-level-console=warn", "log-level-file=off") if there else None
+        settings = {**_SETTINGS, **(rest.settings if rest else {})}
         with (
             PostgresServer(MAJOR, folder / "pg", settings=settings) as server,
             PostgresServer(NEWER, folder / "newer", settings={**_SETTINGS, "summarize_wal": "on"}) as newer,
         ):
-            if there:
-                rest = PgBackRest(server, folder / "rest")
+            theirs = Theirs(server, rest) if rest else None
             total = load(server)
             load(newer)
             print(f"cluster of {total / 1e9:.2f} GB, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}", flush=True)
             ours, ours_newer = Ours(server, folder / "ours"), Ours(newer, folder / "ours-newer")
-            ways: list[Way] = [ours, *([rest] if there else [])]
+            ways: list[Way] = [ours, *([theirs] if theirs else [])]
             full = best(ways, lambda way: backup(way, "full"), "full")
             back = best(ways, lambda way: restore(way, folder), "restore")
-            changed = incremental(rest if there else None, ours_newer)
-            ways = [ours_newer, *([rest] if there else [])]
+            changed = incremental(theirs, ours_newer)
+            ways = [ours_newer, *([theirs] if theirs else [])]
             chain = best(ways, lambda way: restore(way, folder), "restore incr")
     print(f"\nbest of {ROUNDS}, load now {os.getloadavg()[0]:.1f}")
     tell("full", full, ("seconds", "cpu", "stored"))
