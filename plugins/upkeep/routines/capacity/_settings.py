@@ -6,21 +6,14 @@ import pydantic
 from pydantic import Field
 
 from upkeep.core.model import Threshold
-from upkeep.core.routine import RoutineSettings
+from upkeep.routines._looking import LookSettings
 
 FILL = Threshold(info=70, warning=80, critical=90)
 
 
-class Settings(RoutineSettings):
+class Settings(LookSettings):
     """How full is too full, how far to look ahead, and how much must be known for that."""
 
-    connect_timeout: float = Field(5, ge=2, le=60, description="seconds for one attempt to connect")
-    statement_timeout: float = Field(
-        10, ge=0.1, le=300, description="seconds after which the server ends one of our statements"
-    )
-    lock_timeout: float = Field(
-        0.1, ge=0.01, le=10, description="seconds that one of our statements waits for a lock: others queue behind us"
-    )
     top: int = Field(
         10, ge=1, le=50, description="how many tables are followed: so many largest, and so many most updated"
     )

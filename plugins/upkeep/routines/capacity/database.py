@@ -30,6 +30,7 @@ from upkeep.core.cadence import Covers
 from upkeep.core.job import Failed, Job, Server
 from upkeep.core.model import Finding, Judgement, Measurement, Severity
 from upkeep.core.system import PostgresTarget
+from upkeep.routines._looking import look
 from upkeep.routines.capacity import _ceilings, _tables
 from upkeep.routines.capacity._seen import Seen, Series, fill_limits, newest, series
 from upkeep.routines.capacity._settings import Settings
@@ -60,14 +61,7 @@ def observe(job: Job[PostgresTarget, Settings]) -> Seen:
     """
     settings, volume = job.settings, job.target.volume
     before = job.tools.history.latest("table.size")
-    with job.tools.postgres(
-        job.target.conn_id,
-        database=job.target.database,
-        application_name=f"upkeep {job.routine}",
-        statement_timeout=settings.statement_timeout,
-        lock_timeout=settings.lock_timeout,
-        connect_timeout=settings.connect_timeout,
-    ) as server:
+    with look(job) as server:
         answers = _ask(server, settings.top, newest(before))
         disk = job.tools.disk(str(volume.path)) if volume and volume.path else None
         return Seen(server.place, job.tools.now(), answers, disk, before, server.round_trips)

@@ -6,21 +6,18 @@ from pydantic import Field
 
 from upkeep.core.fields import ConnId
 from upkeep.core.model import Threshold
+from upkeep.routines._looking import LookSettings
 from upkeep.routines.database._bloat import BloatSettings
 
 _GB = 2**30
 
 
-class Settings(BloatSettings):
+class Settings(BloatSettings, LookSettings):
     """What is worth a person's look. Sizes follow PgHero and pgwatch where no guide states one."""
 
     reach_seconds: float = Field(10, ge=0, le=600, description="seconds to go on trying while the server is away")
-    connect_timeout: float = Field(5, ge=2, le=60, description="seconds for one attempt to connect")
     statement_timeout: float = Field(
         30, ge=0.1, le=300, description="seconds after which the server ends one of our statements"
-    )
-    lock_timeout: float = Field(
-        0.1, ge=0.01, le=10, description="seconds that one of our statements waits for a lock: others queue behind us"
     )
     top: int = Field(10, ge=1, le=100, description="how many of a kind are named")
     most: int = Field(200, ge=1, le=5000, description="how many of a kind are asked for and counted, largest first")

@@ -9,7 +9,7 @@ import pydantic
 from pydantic import Field
 
 from upkeep.core.model import Threshold
-from upkeep.core.routine import RoutineSettings
+from upkeep.routines._looking import LookSettings
 
 _NAME = re.compile(r"[a-z_][a-z0-9_]*(\.[a-z_][a-z0-9_]*)?")
 
@@ -35,14 +35,9 @@ def _names(values: dict[str, str]) -> dict[str, str]:
 Expected = Annotated[dict[str, str], pydantic.BeforeValidator(_words), pydantic.AfterValidator(_names)]
 
 
-class Settings(RoutineSettings):
+class Settings(LookSettings):
     """What a system wants of its server, and from where on a value is worth a word."""
 
-    connect_timeout: float = Field(5, ge=2, le=60, description="seconds for one attempt to connect")
-    statement_timeout: float = Field(
-        10, ge=0.1, le=300, description="seconds after which the server ends one of our statements"
-    )
-    lock_timeout: float = Field(0.1, ge=0.01, le=10, description="seconds that one of our statements waits for a lock")
     top: int = Field(10, ge=1, le=100, description="how many tables of a kind are named")
     most: int = Field(500, ge=1, le=5000, description="how many tables are asked for, largest first")
 

@@ -5,22 +5,15 @@ from __future__ import annotations
 from pydantic import Field
 
 from upkeep.core.model import Threshold
-from upkeep.core.routine import RoutineSettings
+from upkeep.routines._looking import LookSettings
 
 
-class Settings(RoutineSettings):
+class Settings(LookSettings):
     """What counts as healthy. Guides are those of the sample systems; pganalyze, PgHero and check_postgres are
     monitors whose published defaults were taken where no guide states a limit.
     """
 
     reach_seconds: float = Field(10, ge=0, le=600, description="seconds to go on trying while the server is away")
-    connect_timeout: float = Field(5, ge=2, le=60, description="seconds for one attempt to connect")
-    statement_timeout: float = Field(
-        10, ge=0.1, le=300, description="seconds after which the server ends one of our statements"
-    )
-    lock_timeout: float = Field(
-        0.1, ge=0.01, le=10, description="seconds that one of our statements waits for a lock: others queue behind us"
-    )
     top: int = Field(10, ge=1, le=100, description="how many of a kind (tables, sequences, sessions) are named")
 
     query_tries: int = Field(3, ge=1, le=50, description="how many times SELECT 1 is asked, each a round trip")

@@ -7,19 +7,12 @@ from typing import Literal
 from pydantic import Field
 
 from upkeep.core.model import Threshold
-from upkeep.core.routine import RoutineSettings
+from upkeep.routines._looking import LookSettings
 
 
-class Settings(RoutineSettings):
+class Settings(LookSettings):
     """What counts as a slow statement, which statements are the application's, and how they are explained."""
 
-    connect_timeout: float = Field(5, ge=2, le=60, description="seconds for one attempt to connect")
-    statement_timeout: float = Field(
-        10, ge=0.1, le=300, description="seconds after which the server ends one of our statements"
-    )
-    lock_timeout: float = Field(
-        0.1, ge=0.01, le=10, description="seconds that making a plan waits for a lock: others queue behind us"
-    )
     mean_time: Threshold = Field(
         Threshold(warning=1000),
         description="ms that a statement takes on average (CM-M05: > 1000 ms; CL-W03: > 100 ms; student: 50 ms)",

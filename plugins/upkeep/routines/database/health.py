@@ -34,6 +34,7 @@ from upkeep.core.errors import TransientError
 from upkeep.core.job import Failed, Job, Server
 from upkeep.core.model import Judgement
 from upkeep.core.system import PostgresTarget
+from upkeep.routines._looking import look
 from upkeep.routines.database import _answers, _blocked, _replication, _sessions, _storage
 from upkeep.routines.database._seen import Seen, lowest
 from upkeep.routines.database._settings import Settings
@@ -77,14 +78,7 @@ def judge(job: Job[PostgresTarget, Settings], seen: Seen) -> Judgement:
 
 def _look(job: Job[PostgresTarget, Settings]) -> Seen:
     settings = job.settings
-    with job.tools.postgres(
-        job.target.conn_id,
-        database=job.target.database,
-        application_name=f"upkeep {job.routine}",
-        statement_timeout=settings.statement_timeout,
-        lock_timeout=settings.lock_timeout,
-        connect_timeout=settings.connect_timeout,
-    ) as server:
+    with look(job) as server:
         pings, answers = _pings(server, settings.query_tries)
         answers |= server.batch(_questions(settings))
         lost = next((a.message for a in answers.values() if isinstance(a, Failed) and a.reason == "gone"), "")

@@ -32,6 +32,7 @@ from upkeep.core.errors import TransientError, UpkeepError
 from upkeep.core.job import Failed, Job, Server
 from upkeep.core.model import Finding, Judgement, Severity
 from upkeep.core.system import PostgresTarget
+from upkeep.routines._looking import look
 from upkeep.routines.database import _bloat, _index_bloat, _index_missing, _index_overlap, _index_unused
 from upkeep.routines.database._index_ddl import Definition
 from upkeep.routines.database._index_seen import Replica, Review, undetermined
@@ -51,7 +52,7 @@ def observe(job: Job[PostgresTarget, Settings]) -> Review:
     :raises ConfigurationError: it is there and refuses us.
     """
     settings = job.settings
-    with _session(job, job.target.conn_id) as server:
+    with look(job, job.target.conn_id) as server:
         answers = _asked(server, _questions(settings))
         plan = _bloat.Plan.of(answers, settings)
         oids = sorted({row["oid"] for name in _NAMING for row in _rows(answers, name)})
@@ -102,18 +103,6 @@ def _questions(settings: Settings) -> dict[str, dict[str, Any]]:
     return questions | _bloat.questions(settings)
 
 
-def _session(job: Job[PostgresTarget, Settings], conn_id: str) -> Any:
-    settings = job.settings
-    return job.tools.postgres(
-        conn_id,
-        database=job.target.database,
-        application_name=f"upkeep {job.routine}",
-        statement_timeout=settings.statement_timeout,
-        lock_timeout=settings.lock_timeout,
-        connect_timeout=settings.connect_timeout,
-    )
-
-
 def _asked(server: Server, questions: dict[str, dict[str, Any]]) -> dict[str, list[dict[str, Any]] | Failed]:
     """Ask in one round trip. :raises TransientError: the connection was lost."""
     answers = server.batch(questions) if questions else {}
@@ -150,7 +139,7 @@ def _replica(job: Job[PostgresTarget, Settings], conn_id: str, oids: list[int], 
         "database/index_scans": {"oids": oids},
     }
     try:
-        with _session(job, conn_id) as server:
+        with look(job, conn_id) as server:
             seen = Seen(server.place, server.connect_ms, (), _asked(server, questions), "", server.round_trips)
     except UpkeepError as error:
         return Replica(conn_id, Seen(conn_id), error.message)

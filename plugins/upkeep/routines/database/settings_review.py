@@ -31,6 +31,7 @@ from upkeep.core.errors import TransientError
 from upkeep.core.job import Failed, Job
 from upkeep.core.model import Judgement
 from upkeep.core.system import PostgresTarget
+from upkeep.routines._looking import look
 from upkeep.routines.database import _review_rules, _review_size, _review_state, _review_tables
 from upkeep.routines.database._review_seen import Review, undetermined
 from upkeep.routines.database._review_settings import Settings
@@ -53,14 +54,7 @@ def observe(job: Job[PostgresTarget, Settings]) -> Review:
     :raises ConfigurationError: it is there and refuses us.
     """
     settings = job.settings
-    with job.tools.postgres(
-        job.target.conn_id,
-        database=job.target.database,
-        application_name=f"upkeep {job.routine}",
-        statement_timeout=settings.statement_timeout,
-        lock_timeout=settings.lock_timeout,
-        connect_timeout=settings.connect_timeout,
-    ) as server:
+    with look(job) as server:
         answers = server.batch(_questions(settings))
         seen = Seen(server.place, server.connect_ms, (), answers, "", server.round_trips)
     for answer in answers.values():

@@ -32,6 +32,7 @@ from upkeep.core.errors import TransientError
 from upkeep.core.job import Failed, Job, Server
 from upkeep.core.model import Judgement
 from upkeep.core.system import PostgresTarget
+from upkeep.routines._looking import look
 from upkeep.routines.database import _slow_judge, _slow_source, _statements_plan, _statements_spell
 from upkeep.routines.database._seen import Row
 from upkeep.routines.database._slow_judge import Plan, Seen
@@ -51,14 +52,7 @@ def observe(job: Job[PostgresTarget, Settings]) -> Seen:
     :raises ConfigurationError: the server is there and refuses us (password, database, role).
     """
     settings = job.settings
-    with job.tools.postgres(
-        job.target.conn_id,
-        database=job.target.database,
-        application_name=f"upkeep {job.routine}",
-        statement_timeout=settings.statement_timeout,
-        lock_timeout=settings.lock_timeout,
-        connect_timeout=settings.connect_timeout,
-    ) as server:
+    with look(job) as server:
         before = _statements_spell.recall(job.tools.history)
         return _look(server, before, settings)
 
