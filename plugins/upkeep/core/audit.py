@@ -167,3 +167,18 @@ class Auditor(Protocol):
     def cross_checked(self, audited: Audited, sources: Sequence[AdvisorySource], limits: Limits) -> CrossChecked | None:
         """Have another program look the same packages up; None where none can (no service among the sources)."""
         ...
+
+
+def verdict_of(
+    listed: Listed,
+    vulnerabilities: Sequence[Vulnerability],
+    problems: Sequence[Unlisted],
+    unanswered: Sequence[Package],
+    asked: Sequence[Package],
+) -> Verdict:
+    """Return what follows from what was listed and answered. Nothing asked, or nothing answered, is UNKNOWN."""
+    if vulnerabilities:
+        return Verdict.VULNERABLE
+    if not listed.packages or (asked and len(unanswered) == len(asked)):
+        return Verdict.UNKNOWN
+    return Verdict.PARTIAL if problems or unanswered or listed.unlisted else Verdict.CLEAN

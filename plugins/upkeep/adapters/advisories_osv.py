@@ -1,0 +1,242 @@
+"""One advisory in OSV's format: what it says, and whether a version is affected.
+
+Source: https://ossf.github.io/osv-schema/ (1.x), "evaluation" for the algorithm. An advisory applies when the version
+is in its list of versions or in one of its ranges; ranges of commits (GIT) cannot be compared with versions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cmp_to_key, partial
+from typing import Annotated, Any, Literal
+
+import pydantic
+from pydantic import Field
+
+from upkeep.adapters._package_text import UnreadableError, shown
+from upkeep.adapters.versions import compare
+from upkeep.core.audit import Package
+
+_Text = Annotated[str, Field(max_length=2000)]
+_Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:+~-]{2,99}$")]
+_SUMMARY = 300
+
+
+class _Part(pydantic.BaseModel, frozen=True, extra="ignore"):
+    """A part of an advisory. Keys that we do not need are not even looked at."""
+
+
+class Event(_Part):
+    """A version at which something changes; one of these is given. `introduced: "0"` is before every version."""
+
+    introduced: _Text | None = None
+    fixed: _Text | None = None
+    last_affected: _Text | None = None
+    limit: _Text | None = None
+
+
+class Range(_Part):
+    """Versions from an `introduced` to a `fixed` (exclusive) or a `last_affected` (inclusive)."""
+
+    type: _Text
+    events: Annotated[tuple[Event, ...], Field(max_length=20_000)] = ()
+
+
+class _Named(_Part):
+    ecosystem: _Text
+    name: _Text
+
+
+class Affected(_Part):
+    """One package of an advisory. `word` is a severity for this package alone."""
+
+    package: _Named | None = None
+    ranges: Annotated[tuple[Range, ...], Field(max_length=5000)] = ()
+    versions: Annotated[tuple[_Text, ...], Field(max_length=100_000)] = ()
+    word: str = ""
+
+
+class _Rated(_Part):
+    type: _Text
+    score: _Text
+
+
+class Advisory(_Part):
+    """What of an advisory is needed here."""
+
+    id: _Id
+    aliases: Annotated[tuple[_Id, ...], Field(max_length=1000)] = ()
+    modified: pydantic.AwareDatetime
+    withdrawn: bool = False
+    summary: str = ""
+    severity: Annotated[tuple[_Rated, ...], Field(max_length=50)] = ()
+    word: str = ""
+    """The severity in the words of the database that it comes from."""
+    affected: Annotated[tuple[Affected, ...], Field(max_length=20_000)]
+
+    def about(self, ecosystem: str, name: str) -> tuple[Affected, ...]:
+        """Return what it says about a package, whose name is normalised."""
+        return tuple(
+            part
+            for part in self.affected
+            if part.package
+            and part.package.ecosystem in (ecosystem, ecosystem.partition(":")[0])
+            and normal(ecosystem, part.package.name) == name
+        )
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Whether a version is affected: `no` and `yes`, or `unclear` and why. `fixed` is empty when there is no fix."""
+
+    applies: Literal["yes", "no", "unclear"]
+    fixed: str = ""
+    why: str = ""
+
+
+def read(document: Any) -> Advisory:
+    """Return the advisory that a document holds.
+
+    :raises UnreadableError: it holds none; the message says why.
+    """
+    if not isinstance(document, dict):
+        raise UnreadableError(f"it holds a {type(document).__name__}, expected an advisory in OSV's format")
+    if str(document.get("schema_version", "1")).partition(".")[0] != "1":
+        raise UnreadableError(f"its schema_version is {shown(document['schema_version'], 40)}, expected 1.x")
+    withdrawn = document.get("withdrawn") not in (None, "", "null", "~")
+    if not isinstance(document.get("affected"), list) and not withdrawn:
+        old = " (a draft of the format has `affects` there)" if "affects" in document else ""
+        raise UnreadableError(f"it names no `affected` packages{old}")
+    wanted = {
+        **{key: document[key] for key in ("id", "modified") if key in document},
+        "aliases": document.get("aliases") or (),
+        "severity": document.get("severity") or (),
+        "withdrawn": withdrawn,
+        "summary": shown(document.get("summary") or document.get("details") or "", _SUMMARY).strip(),
+        "word": _word(document),
+        "affected": [_affected(part) for part in document.get("affected") or ()],
+    }
+    try:
+        return Advisory.model_validate(wanted)
+    except pydantic.ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        raise UnreadableError(f"`{place}` is {shown(first['input'], 40)}: {first['msg'].lower()}") from None
+    except RecursionError:
+        raise UnreadableError("it is nested too deeply") from None
+
+
+def _affected(part: Any) -> Any:
+    if not isinstance(part, dict):
+        return part
+    kept = {key: part[key] for key in ("package", "ranges", "versions") if part.get(key) is not None}
+    return {**kept, "word": _word(part)}
+
+
+def _word(part: dict[str, Any]) -> str:
+    """Return a severity in words: GitHub's `database_specific.severity`, Debian's `ecosystem_specific.urgency`."""
+    for place in ("database_specific", "ecosystem_specific"):
+        specific = part.get(place)
+        for key in ("severity", "urgency"):
+            if isinstance(specific, dict) and isinstance(specific.get(key), str):
+                return shown(specific[key], 40)
+    return ""
+
+
+def normal(ecosystem: str, name: str) -> str:
+    """Return a package's name as its ecosystem compares names.
+
+    >>> normal("PyPI", "Flask_SQLAlchemy")
+    'flask-sqlalchemy'
+    """
+    if ecosystem != "PyPI":
+        return name
+    from packaging.utils import canonicalize_name
+
+    return str(canonicalize_name(name))
+
+
+def looked_up_as(package: Package) -> tuple[str, str, str]:
+    """Return ecosystem, name and version by which advisories know a package (Debian: those of its source)."""
+    name = package.source_package or package.name
+    return package.ecosystem, normal(package.ecosystem, name), package.source_version or package.version
+
+
+def decide(advisory: Advisory, ecosystem: str, name: str, version: str) -> Decision:
+    """Tell whether an advisory applies to a version of a package, and which version ends it."""
+    parts = advisory.about(ecosystem, name)
+    ranges = [r for part in parts for r in part.ranges if r.type != "GIT"]
+    try:
+        listed = any(_listed(ecosystem, part.versions, version) for part in parts)
+        hit = listed or any(_within(_family(ecosystem, r), r, version) for r in ranges)
+        if hit:
+            return Decision("yes", _fix(ecosystem, ranges, version))
+    except ValueError as error:
+        return Decision("unclear", why=f"versions cannot be compared: {shown(error)}")
+    if parts and not ranges and not any(part.versions for part in parts):
+        return Decision("unclear", why="it names commits of a repository, not versions")
+    return Decision("no")
+
+
+def by_version(ecosystem: str) -> Callable[[str], Any]:
+    """Return a sort key for versions of an ecosystem."""
+    return cmp_to_key(partial(compare, ecosystem))
+
+
+def _family(ecosystem: str, span: Range) -> str:
+    return "npm" if span.type == "SEMVER" else ecosystem
+
+
+def _listed(ecosystem: str, versions: tuple[str, ...], version: str) -> bool:
+    if version in versions or ecosystem != "PyPI":
+        return version in versions
+    from packaging.utils import canonicalize_version
+
+    # 3.2.0 and 3.2 are the same version there; `versions` may also hold what PEP 440 no longer allows.
+    wanted = canonicalize_version(version)
+    return any(canonicalize_version(other) == wanted for other in versions)
+
+
+def _within(ecosystem: str, span: Range, version: str) -> bool:
+    """Go through the events in the order of their versions, as the format's evaluation algorithm does."""
+    limits = [e.limit for e in span.events if e.limit is not None]
+    if limits and not any(limit == "*" or _order(ecosystem, version, limit) < 0 for limit in limits):
+        return False
+    affected = False
+    steps = sorted(_steps(span), key=cmp_to_key(partial(_step_order, ecosystem)))
+    for kind, at in steps:
+        reached = _order(ecosystem, version, at)
+        if kind == "introduced" and reached >= 0:
+            affected = True
+        elif (kind == "fixed" and reached >= 0) or (kind == "last_affected" and reached > 0):
+            affected = False
+    return affected
+
+
+def _steps(span: Range) -> Iterator[tuple[str, str]]:
+    for event in span.events:
+        for kind in ("introduced", "fixed", "last_affected"):
+            if (at := getattr(event, kind)) is not None:
+                yield kind, at
+
+
+def _step_order(ecosystem: str, a: tuple[str, str], b: tuple[str, str]) -> int:
+    # Where one span ends and the next begins at the same version, that version is affected: the end comes first.
+    return _order(ecosystem, a[1], b[1]) or (a[0] == "introduced") - (b[0] == "introduced")
+
+
+def _order(ecosystem: str, a: str, b: str) -> int:
+    if a == "0" or b == "0":
+        return (a != "0") - (b != "0")
+    return compare(ecosystem, a, b)
+
+
+def _fix(ecosystem: str, ranges: list[Range], version: str) -> str:
+    """Return the smallest fixed version above ours that no range of the advisory counts as affected."""
+    ends = {e.fixed for span in ranges for e in span.events if e.fixed}
+    above = [end for end in ends if _order(ecosystem, end, version) > 0]
+    for end in sorted(above, key=by_version(ecosystem)):
+        if not any(_within(_family(ecosystem, span), span, end) for span in ranges):
+            return end
+    return ""
