@@ -6,12 +6,39 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from upkeep.core.backup import Archiver, BaseManifest, Database, Kept, Kind, Leftover, Place, Progress, Stored
+from pydantic import Field
+
+from upkeep.core.backup import (
+    Archiver,
+    BaseManifest,
+    Database,
+    Kept,
+    Kind,
+    Leftover,
+    Place,
+    Progress,
+    Stored,
+    Tier,
+)
 from upkeep.core.errors import ConfigurationError, DamagedError
 from upkeep.core.job import Job
 from upkeep.core.model import Action, Finding, Judgement, Measurement, Outcome, OutcomeStatus, Severity
 from upkeep.core.retention import TOLERANCE, taken
+from upkeep.core.routine import RoutineSettings
 from upkeep.core.system import PostgresTarget
+
+
+class SweepSettings(RoutineSettings):
+    """What all have that meet what dead writers left."""
+
+    sweep_after_hours: float = Field(2, ge=0.25, le=168, description="hours of silence after which a writer is dead")
+
+
+class MakeSettings(SweepSettings):
+    """What all have that make backups."""
+
+    tier: Tier = Field("daily", description="which cadence's backup it is; decides on the storage class")
+    progress_seconds: float = Field(15, ge=1, le=600, description="seconds between two lines of progress in the log")
 
 
 def archiver(job: Job[Any, Any]) -> Archiver:

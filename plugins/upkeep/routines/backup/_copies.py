@@ -8,24 +8,20 @@ from typing import Any
 
 from pydantic import Field
 
-from upkeep.core.backup import CopyManifest, Kept, Leftover, Place, Stored, Tier
+from upkeep.core.backup import CopyManifest, Kept, Leftover, Place, Stored
 from upkeep.core.copies import CopyOptions
 from upkeep.core.errors import DamagedError
 from upkeep.core.job import Job
 from upkeep.core.model import Action, Finding, Judgement, Measurement, Model, Outcome, OutcomeStatus, Plan, Severity
-from upkeep.core.routine import RoutineSettings
 from upkeep.routines.backup import _common
 from upkeep.routines.backup._common import duration, size
 
 
-class CopySettings(RoutineSettings):
+class CopySettings(_common.MakeSettings):
     """How to copy and pack."""
 
-    tier: Tier = Field("daily", description="which cadence's backup it is; decides on the storage class")
     seconds: float = Field(3600, ge=10, le=86_400, description="seconds after which copying gives up")
     compression_level: int = Field(6, ge=1, le=9, description="level of gzip: 1 is fastest, 9 smallest")
-    sweep_after_hours: float = Field(2, ge=0.25, le=168, description="hours of silence after which a writer is dead")
-    progress_seconds: float = Field(15, ge=1, le=600, description="seconds between two lines of progress in the log")
 
 
 class Seen(Model):

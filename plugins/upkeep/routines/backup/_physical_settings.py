@@ -7,10 +7,10 @@ from typing import Literal
 from pydantic import Field
 
 from upkeep.core.backup import Tier
-from upkeep.core.routine import RoutineSettings
+from upkeep.routines.backup._common import MakeSettings
 
 
-class Settings(RoutineSettings):
+class Settings(MakeSettings):
     """How to take a cluster's files, and how often all of them."""
 
     tier: Tier = Field("daily", description="which cadence's backup it is; a quarterly one is always full")
@@ -28,6 +28,4 @@ class Settings(RoutineSettings):
     checkpoint: Literal["fast", "spread"] = Field(
         "fast", description="spread: begin after the server's next slow checkpoint, gentle and minutes later"
     )
-    sweep_after_hours: float = Field(2, ge=0.25, le=168, description="hours of silence after which a writer is dead")
     programs: str = Field("", description="folder with pg_basebackup; default: UPKEEP_PG_BIN, PATH, usual places")
-    progress_seconds: float = Field(15, ge=1, le=600, description="seconds between two lines of progress in the log")

@@ -13,7 +13,6 @@ from upkeep.core.errors import DamagedError
 from upkeep.core.job import Job
 from upkeep.core.model import Model
 from upkeep.core.retention import TOLERANCE, Decision, Going, Rules, decide, forecast, taken
-from upkeep.core.routine import RoutineSettings
 from upkeep.core.system import FileSetTarget
 from upkeep.routines.backup import _common
 
@@ -26,7 +25,7 @@ _KINDS: dict[str, tuple[Kind, ...]] = {
 }
 
 
-class Settings(RoutineSettings):
+class Settings(_common.SweepSettings):
     """Beside the counts, which stand under `retention` of the system."""
 
     share: float = Field(0.5, gt=0, le=1, description="part of a series above which a person must agree to a removal")
@@ -38,7 +37,6 @@ class Settings(RoutineSettings):
     grace_hours: float = Field(
         48, ge=1, le=8760, description="hours for which contents of file trees stay that no backup refers to"
     )
-    sweep_after_hours: float = Field(2, ge=0.25, le=168, description="hours of silence after which a writer is dead")
     review: bool = Field(False, description="also report what is kept for what, and what goes next, as a finding")
 
 

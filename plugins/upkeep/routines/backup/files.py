@@ -34,7 +34,7 @@ from typing import Any
 
 from pydantic import Field
 
-from upkeep.core.backup import Leftover, Place, Tier
+from upkeep.core.backup import Leftover, Place
 from upkeep.core.cadence import Covers
 from upkeep.core.errors import ConfigurationError, DamagedError, TransientError, UpkeepError
 from upkeep.core.job import Job
@@ -53,7 +53,6 @@ from upkeep.core.model import (
     Threshold,
 )
 from upkeep.core.retention import taken as begun
-from upkeep.core.routine import RoutineSettings
 from upkeep.core.system import FileSetTarget, ModelTarget
 from upkeep.core.tree import FileSet, Look, Taken, TreeOptions
 from upkeep.routines.backup import _common
@@ -67,10 +66,9 @@ _IDLE_HISTORY = 14  # earlier runs that a path is compared with
 type _Job = Job[FileSetTarget | ModelTarget, Settings]
 
 
-class Settings(RoutineSettings):
+class Settings(_common.MakeSettings):
     """How to back files up, and what is strange about a tree."""
 
-    tier: Tier = Field("daily", description="which cadence's backup it is; decides on the storage class")
     reread_days: float = Field(7, ge=0, le=366, description="days after which every file is read again")
     upload_jobs: int = Field(4, ge=1, le=16, description="objects that are uploaded at a time (8 MiB of memory each)")
     shrunk: Threshold = Field(
@@ -79,8 +77,6 @@ class Settings(RoutineSettings):
     )
     vanished: Threshold = Field(Threshold(info=0, warning=100), description="files that went while they were read")
     changed: Threshold = Field(Threshold(warning=0), description="files that never held still")
-    sweep_after_hours: float = Field(2, ge=0.25, le=168, description="hours of silence after which a writer is dead")
-    progress_seconds: float = Field(15, ge=1, le=600, description="seconds between two lines of progress in the log")
 
 
 class Before(Model):

@@ -36,11 +36,10 @@ from typing import Any
 
 from pydantic import Field
 
-from upkeep.core.backup import Database, Kept, Leftover, Manifest, Options, Place, Source, Stored, Tier
+from upkeep.core.backup import Database, Kept, Leftover, Manifest, Options, Place, Source, Stored
 from upkeep.core.cadence import Covers
 from upkeep.core.job import Job
 from upkeep.core.model import Action, Finding, Judgement, Measurement, Model, Outcome, OutcomeStatus, Plan, Severity
-from upkeep.core.routine import RoutineSettings
 from upkeep.core.system import PostgresTarget
 from upkeep.routines.backup import _canary, _common
 from upkeep.routines.backup._common import duration, size
@@ -56,22 +55,19 @@ _SHARE_OF_SOURCE = 0.5
 _SHARE_OF_LAST = 1.2
 
 
-class Settings(RoutineSettings):
+class Settings(_common.MakeSettings):
     """How to dump. More jobs are faster and take more of the server."""
 
-    tier: Tier = Field("daily", description="which cadence's backup it is; decides on the storage class")
     jobs: int = Field(2, ge=1, le=32, description="processes of pg_dump, each with a connection")
     fingerprint_jobs: int = Field(1, ge=1, le=16, description="connections that compute fingerprints")
     upload_jobs: int = Field(4, ge=1, le=16, description="files that are uploaded at a time (8 MiB of memory each)")
     compression_level: int = Field(7, ge=1, le=9, description="level of zstd (gzip, where there is no zstd: up to 6)")
     long_window: bool = Field(True, description="zstd looks 128 MiB back: smaller, and so much memory for each job")
     lock_timeout: float = Field(60, ge=1, le=3600, description="seconds to wait for a table that somebody has locked")
-    sweep_after_hours: float = Field(2, ge=0.25, le=168, description="hours of silence after which a writer is dead")
     programs: str = Field("", description="folder with pg_dump; default: UPKEEP_PG_BIN, PATH, usual places")
     canary: bool = Field(True, description="write a row before the backup, by the maintenance connection, and find it")
     canary_schema: str = Field("public", pattern=r"^[a-z_][a-z0-9_]{0,62}$", description="where its table lies")
     canary_wait: float = Field(60, ge=0, le=3600, description="seconds that a standby has to replay the row")
-    progress_seconds: float = Field(15, ge=1, le=600, description="seconds between two lines of progress in the log")
 
 
 class Seen(Model):

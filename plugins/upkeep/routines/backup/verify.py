@@ -51,7 +51,6 @@ from upkeep.core.model import (
     Severity,
     Threshold,
 )
-from upkeep.core.routine import RoutineSettings
 from upkeep.routines.backup import _common
 from upkeep.routines.backup._common import duration, size
 from upkeep.routines.backup._verify_choice import Candidate, candidates, choose
@@ -67,7 +66,7 @@ _SHOWN = 3
 _DECODED = ("dump", "sqlite", "redis")
 
 
-class Settings(RoutineSettings):
+class Settings(_common.SweepSettings):
     """Which backups to read, and what is too old or of a strange size."""
 
     which: Literal["latest", "older", "all"] = Field(
@@ -95,7 +94,6 @@ class Settings(RoutineSettings):
         description="rows written between two equal backups that make them suspicious; rolled-back ones count",
     )
     history: int = Field(14, ge=3, le=365, description="earlier sizes that the newest is compared with")
-    sweep_after_hours: float = Field(2, ge=0.25, le=168, description="hours of silence after which a writer is dead")
     programs: str = Field(
         "", description="folder with pg_restore or redis-server; default: UPKEEP_PG_BIN, UPKEEP_REDIS_BIN, PATH"
     )
