@@ -191,6 +191,11 @@ def test_a_standby_that_stands_still_is_critical(shop: World) -> None:
         with standby.connect() as connection:
             connection.execute("select pg_wal_replay_resume()")
         assert run(shop, lines, {"backup_conn_id": "dumps"})[1] == []
+        with shop.connect() as connection:
+            connection.execute('create unlogged table "Sessions" (id int)')
+        findings = run(shop, lines, {"backup_conn_id": "dumps"})[1]
+        assert [(f.check, f.severity) for f in findings] == [("unlogged", Severity.WARNING)]
+        assert "public.Sessions" in findings[0].message
 
 
 def test_what_keeps_the_canary_from_being_written_does_not_keep_the_backup(shop: World) -> None:

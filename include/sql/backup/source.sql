@@ -1,4 +1,5 @@
--- What a backup is a backup of: server, database, place in the write-ahead log, encoding, locale, extensions.
+-- What a backup is a backup of: server, database, place in the write-ahead log, encoding, locale, extensions,
+-- and, on a standby, the unlogged tables, whose rows no standby has.
 select pg_catalog.current_setting('server_version_num')::int as version_num,
        pg_catalog.current_setting('server_version') as version,
        pg_catalog.current_database() as database,
@@ -12,6 +13,11 @@ select pg_catalog.current_setting('server_version_num')::int as version_num,
        null::text as collation_version,
        null::text as collation_version_now,
        pg_catalog.pg_database_size(d.oid) as size_bytes,
-       (select pg_catalog.json_object_agg(e.extname, e.extversion) from pg_catalog.pg_extension as e) as extensions
+       (select pg_catalog.json_object_agg(e.extname, e.extversion) from pg_catalog.pg_extension as e) as extensions,
+       case when pg_catalog.pg_is_in_recovery() then
+         (select pg_catalog.json_agg(n.nspname || '.' || c.relname order by n.nspname, c.relname)
+            from pg_catalog.pg_class as c join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
+           where c.relpersistence = 'u' and c.relkind = 'r')
+       end as unlogged
   from pg_catalog.pg_database as d
  where d.datname = pg_catalog.current_database()

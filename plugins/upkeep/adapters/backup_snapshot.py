@@ -133,7 +133,10 @@ def read_source(connection: psycopg.Connection[Any]) -> Source:
             identifier = found["system_identifier"] if found else None
     except psycopg.errors.InsufficientPrivilege:
         identifier = None
-    return Source(**{**row, "extensions": row["extensions"] or {}}, system_identifier=identifier)
+    return Source(
+        **{**row, "extensions": row["extensions"] or {}, "unlogged": row["unlogged"] or ()},
+        system_identifier=identifier,
+    )
 
 
 class Snapshot:

@@ -66,6 +66,7 @@ class Source(Model):
     collation_version_now: str | None
     size_bytes: int
     extensions: dict[str, str]
+    unlogged: tuple[str, ...] = Field((), description="tables whose rows a standby does not have, nor its backups")
 
 
 class FileEntry(Model):

@@ -25,12 +25,14 @@ afterwards the dump must hold that row: it is of the right database and new, not
   COLLATE "C" NOT NULL, counter bigint NOT NULL)`, with SELECT for PUBLIC and INSERT, UPDATE, SELECT for the role.
   Where a publication holds all tables, make it on every subscriber first: replication stops at a table not there.
 - `roles`: the role may not read what pg_dumpall needs; the backup is whole, but roles must be made by hand.
+- `unlogged`: dumps of a standby lack the rows of unlogged tables. Make those logged, or dump the primary.
 - `collation`: the C library sorts differently from the one that built the indexes: REINDEX, then
   `ALTER DATABASE ... REFRESH COLLATION VERSION`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -106,20 +108,39 @@ def judge(job: Job[PostgresTarget, Settings], seen: Seen) -> Judgement:
         Measurement(name="backups.count", value=len(backups), unit="backups"),
         Measurement(name="backups.size", value=sum(b.size_bytes for b in backups), unit="bytes"),
     ]
-    was, now = seen.source.collation_version, seen.source.collation_version_now
-    quiet = _canary.switched_off(job)
-    if was == now or was is None:
-        return Judgement(measurements=tuple(measured), findings=quiet)
-    changed = Finding(
-        check="collation",
-        subject=seen.source.database,
-        severity=Severity.WARNING,
-        message=f"collation version {now} is in use, the database was built with {was}",
-        observed=str(now),
-        limit=was,
-        hint="REINDEX the database, then ALTER DATABASE ... REFRESH COLLATION VERSION",
-    )
-    return Judgement(measurements=tuple(measured), findings=(changed, *quiet))
+    findings = (*_collation(seen.source), *_unlogged(seen.source), *_canary.switched_off(job))
+    return Judgement(measurements=tuple(measured), findings=findings)
+
+
+def _collation(source: Source) -> Iterator[Finding]:
+    was, now = source.collation_version, source.collation_version_now
+    if was != now and was is not None:
+        yield Finding(
+            check="collation",
+            subject=source.database,
+            severity=Severity.WARNING,
+            message=f"collation version {now} is in use, the database was built with {was}",
+            observed=str(now),
+            limit=was,
+            hint="REINDEX the database, then ALTER DATABASE ... REFRESH COLLATION VERSION",
+        )
+
+
+def _unlogged(source: Source) -> Iterator[Finding]:
+    if source.unlogged:
+        yield Finding(
+            check="unlogged",
+            subject=source.database,
+            severity=Severity.WARNING,
+            message=f"a standby has no rows of unlogged tables, nor do its backups: {_some(source.unlogged)}",
+            observed=f"{len(source.unlogged)} unlogged tables on a standby",
+            limit="none, or dumps of the primary",
+            hint="ALTER TABLE ... SET LOGGED, dump the primary (`backup_conn_id`), or drop what nobody would miss",
+        )
+
+
+def _some(names: Sequence[str], most: int = 5) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def plan(job: Job[PostgresTarget, Settings], seen: Seen) -> Plan:
