@@ -45,6 +45,15 @@ class Listed(Model):
 
     packages: tuple[Package, ...] = ()
     unlisted: tuple[Unlisted, ...] = ()
+    open_ended: tuple[str, ...] = ()
+    """Manifests that name what is wanted and not, for certain, all that comes with it."""
+
+    def __add__(self, other: Listed) -> Listed:
+        return Listed(
+            packages=self.packages + other.packages,
+            unlisted=self.unlisted + other.unlisted,
+            open_ended=self.open_ended + other.open_ended,
+        )
 
 
 class Verdict(StrEnum):
