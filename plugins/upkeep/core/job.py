@@ -18,6 +18,7 @@ from upkeep.core.http import NoReply, Reply, Request
 from upkeep.core.physical import Physical
 from upkeep.core.recovery import Recoverer
 from upkeep.core.restore import Restorer
+from upkeep.core.rotation import Rotator
 from upkeep.core.sqlite import SqliteWorkshop
 from upkeep.core.system import System, Target
 from upkeep.core.tree import Trees
@@ -177,6 +178,7 @@ class Tools:
     copies: Copies
     trees: Trees
     recovery: Recoverer
+    rotator: Rotator
     history: History
     catalogue: Catalogue
     now: Callable[[], datetime]

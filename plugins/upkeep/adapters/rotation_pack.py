@@ -1,0 +1,158 @@
+"""Compress a rotated file, decode it again, and remove the plain one only when both are equal line for line."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import zlib
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+from upkeep.adapters import rotation_procs
+from upkeep.adapters.rotation_folder import Folder, why
+from upkeep.adapters.rotation_look import PACKING, unfit
+from upkeep.adapters.rotation_turn import like
+from upkeep.core.rotation import NotDone, Packed, RotatedFile, quoted, unquoted
+
+_BLOCK = 1 << 20
+_GZIP = 31  # window bits by which zlib writes and reads gzip's format
+
+
+def pack(folder: Folder, file: RotatedFile, level: int, quiet_seconds: float) -> Packed | NotDone:
+    """Compress a file; nobody else may be at work in the folder.
+
+    :param quiet_seconds: how long nobody may have written to it when there are processes that we cannot look into.
+    """
+    name = unquoted(file.name)
+    try:
+        with folder.parent(name) as (fd, leaf):
+            handle = folder.open(name)
+            try:
+                if busy := _busy(handle, file, quiet_seconds):
+                    return busy
+                done = _pack(fd, leaf, handle, file, level)
+                busy = None if isinstance(done, NotDone) else _busy(handle, file, quiet_seconds)
+                if busy or isinstance(done, NotDone):
+                    return busy or done
+                os.unlink(leaf, dir_fd=fd)
+                return done
+            finally:
+                os.close(handle)
+    except OSError as error:
+        return why(error, name)
+
+
+def _busy(handle: int, file: RotatedFile, quiet_seconds: float) -> NotDone | None:
+    """Return why a file must stay as it is."""
+    seen = os.fstat(handle)
+    if (seen.st_dev, seen.st_ino) != (file.device, file.inode):
+        return NotDone("changed", f"{file.name}: is another file by now")
+    if reason := unfit(seen):
+        return NotDone("refused", f"{file.name}: {reason}")
+    opened = rotation_procs.scan({seen.st_dev})
+    if holders := opened.writers(seen.st_dev, seen.st_ino):
+        return NotDone("held", f"{file.name}: is still written to by {', '.join(map(str, holders))}")
+    quiet = datetime.now(UTC).timestamp() - seen.st_mtime
+    if opened.unseen and quiet < quiet_seconds:
+        return NotDone(
+            "held",
+            f"{file.name}: was written to {max(quiet, 0):.0f} s ago, and {len(opened.unseen)} processes cannot be"
+            " looked into",
+        )
+    return None
+
+
+def _pack(fd: int, leaf: str, handle: int, file: RotatedFile, level: int) -> Packed | NotDone:
+    packed, making = f"{leaf}.gz", f".{leaf}{PACKING}"
+    before = os.fstat(handle)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(making, dir_fd=fd)
+    if not _exists(fd, packed):
+        try:
+            _write(fd, making, handle, level)
+            os.rename(making, packed, src_dir_fd=fd, dst_dir_fd=fd)
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.unlink(making, dir_fd=fd)
+            raise
+    # From here on it is as after a run that was cut off: two files of which one is to be proved equal to the other.
+    wanted, got = _sum(_plain(handle)), _sum_packed(fd, packed)
+    if wanted != got:
+        return NotDone(
+            "differs",
+            f"{file.name}: {packed!r} does not decode to it: {got[0]} lines instead of {wanted[0]}; both are left",
+        )
+    after = os.fstat(handle)
+    if (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
+        os.unlink(packed, dir_fd=fd)
+        return NotDone("changed", f"{file.name}: was written to while it was compressed; it is left as it is")
+    os.fsync(fd)
+    size = os.stat(packed, dir_fd=fd, follow_symlinks=False).st_size
+    return Packed(
+        name=file.name, packed=quoted(unquoted(file.name) + ".gz"), size=wanted[2], packed_size=size, lines=wanted[0],
+        sha256=wanted[1],
+    )  # fmt: skip
+
+
+def _exists(fd: int, leaf: str) -> bool:
+    try:
+        os.stat(leaf, dir_fd=fd, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _write(fd: int, leaf: str, source: int, level: int) -> None:
+    """Write the compressed file, with owner, mode and time of the plain one: by its time it is deleted one day."""
+    handle = os.open(leaf, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600, dir_fd=fd)
+    with os.fdopen(handle, "wb") as file:
+        squeeze = zlib.compressobj(level, zlib.DEFLATED, _GZIP)
+        for block in _plain(source):
+            file.write(squeeze.compress(block))
+        file.write(squeeze.flush())
+        file.flush()
+        like(handle, source)
+        model = os.fstat(source)
+        os.utime(handle, ns=(model.st_atime_ns, model.st_mtime_ns))
+        os.fsync(handle)
+
+
+def _plain(handle: int) -> Iterator[bytes]:
+    offset = 0
+    while block := os.pread(handle, _BLOCK, offset):
+        offset += len(block)
+        yield block
+
+
+def _sum(blocks: Iterator[bytes]) -> tuple[int, str, int]:
+    digest, lines, size = hashlib.sha256(), 0, 0
+    for block in blocks:
+        digest.update(block)
+        lines += block.count(b"\n")
+        size += len(block)
+    return lines, digest.hexdigest(), size
+
+
+def _sum_packed(fd: int, leaf: str) -> tuple[int, str, int]:
+    handle = os.open(leaf, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=fd)
+    try:
+        return _sum(decoded(_plain(handle)))
+    finally:
+        os.close(handle)
+
+
+def decoded(blocks: Iterator[bytes]) -> Iterator[bytes]:
+    """Decode gzip, block by block, so that a file that grows a thousandfold does not fill the memory.
+
+    A file that is cut off, or none of gzip's, decodes to less than it should: its sum tells.
+    """
+    engine = zlib.decompressobj(_GZIP)
+    for block in blocks:
+        ahead = block
+        while ahead and not engine.eof:
+            try:
+                yield engine.decompress(ahead, _BLOCK)
+            except zlib.error:
+                return
+            ahead = engine.unconsumed_tail

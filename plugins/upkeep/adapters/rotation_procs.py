@@ -1,0 +1,126 @@
+"""Which processes have files open: what rotation must know before it compresses or deletes one."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from upkeep.core.rotation import Holder, Unlinked, quoted
+
+_PROC = Path("/proc")
+_DELETED = " (deleted)"
+
+
+@dataclass
+class OpenFiles:
+    """Open regular files of some devices, by inode; `unseen`: ids of processes that we may not look into."""
+
+    held: dict[tuple[int, int], list[Holder]] = field(default_factory=dict)
+    unlinked: list[tuple[str, int, Holder]] = field(default_factory=list)
+    unseen: list[int] = field(default_factory=list)
+
+    def holders(self, device: int, inode: int) -> tuple[Holder, ...]:
+        """Return who has a file open."""
+        return tuple(dict.fromkeys(self.held.get((device, inode), ())))
+
+    def writers(self, device: int, inode: int) -> tuple[Holder, ...]:
+        """Return who has a file open for writing."""
+        return tuple(h for h in self.holders(device, inode) if h.writes)
+
+    def below(self, folder: str) -> tuple[Unlinked, ...]:
+        """Return the files below a folder that are deleted and open."""
+        base = folder.rstrip("/") + "/"
+        found = {
+            (path, h): Unlinked(name=quoted(path[len(base) :]), size=size, holder=h)
+            for path, size, h in self.unlinked
+            if path.startswith(base)
+        }
+        return tuple(found.values())
+
+
+def scan(devices: Collection[int], only: Collection[int] | None = None) -> OpenFiles:
+    """Look into every process (or `only` some) but this one; a machine without /proc has everything unseen."""
+    found = OpenFiles()
+    if not _PROC.joinpath("self", "fd").exists():
+        found.unseen.append(0)
+        return found
+    for pid in processes() if only is None else only:
+        if pid == os.getpid():
+            continue
+        try:
+            _look_into(pid, devices, found)
+        except PermissionError:
+            found.unseen.append(pid)
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # it has ended
+    return found
+
+
+def processes() -> list[int]:
+    """Return the ids of all processes."""
+    with os.scandir(_PROC) as entries:
+        return [int(entry.name) for entry in entries if entry.name.isdigit()]
+
+
+def family(pid: int) -> list[int]:
+    """Return a process and all that it started, their children included."""
+    children: dict[int, list[int]] = {}
+    for other in processes():
+        if (mother := _parent(other)) is not None:
+            children.setdefault(mother, []).append(other)
+    found, ahead = [pid], [pid]
+    while ahead:
+        for child in children.get(ahead.pop(), ()):
+            found.append(child)
+            ahead.append(child)
+    return found
+
+
+def _parent(pid: int) -> int | None:
+    try:
+        # proc(5): the name in parentheses may hold anything, the parent is the second field after it.
+        return int(_PROC.joinpath(str(pid), "stat").read_text(errors="replace").rpartition(")")[2].split()[1])
+    except (OSError, IndexError, ValueError):
+        return None
+
+
+def _look_into(pid: int, devices: Collection[int], found: OpenFiles) -> None:
+    for handle in _handles(pid):
+        try:
+            seen = handle.stat()
+        except OSError:
+            continue  # it was closed meanwhile
+        if seen.st_dev not in devices or not stat.S_ISREG(seen.st_mode):
+            continue
+        holder = Holder(pid=pid, name=_name(pid), writes=_writes(handle))
+        found.held.setdefault((seen.st_dev, seen.st_ino), []).append(holder)
+        if seen.st_nlink == 0:
+            path = str(handle.readlink())
+            found.unlinked.append((path.removesuffix(_DELETED), seen.st_blocks * 512, holder))
+
+
+def _writes(handle: Path) -> bool:
+    """Tell whether a handle is open for writing; taken for granted when the kernel does not say."""
+    try:
+        told = handle.parents[1].joinpath("fdinfo", handle.name).read_text()
+        flags = next(int(line.split()[1], 8) for line in told.splitlines() if line.startswith("flags:"))
+    except (OSError, StopIteration, ValueError, IndexError):
+        return True
+    return flags & os.O_ACCMODE != os.O_RDONLY
+
+
+def _handles(pid: int) -> Iterator[Path]:
+    folder = _PROC / str(pid) / "fd"
+    with os.scandir(folder) as entries:
+        names = [entry.name for entry in entries]
+    return (folder / name for name in names)
+
+
+def _name(pid: int) -> str:
+    try:
+        return quoted(_PROC.joinpath(str(pid), "comm").read_text(errors="surrogateescape").rstrip("\n"))
+    except OSError:
+        return "?"
