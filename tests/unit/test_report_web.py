@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -25,6 +27,7 @@ OPEN = ev.RunKey(dag_id="maintenance_weekly", run_id="scheduled__2026-11-22T07:0
 HOSTILE = ev.RunKey(dag_id="maintenance_daily", run_id='manual__a/b "><img src=x onerror=alert(1)>&x=1')
 
 
+SBOM = "<script>alert(1)</script>"
 NASTY, OLD = 'a"><img src=x>/&b', "20260101T000000Z-00000000"
 
 
@@ -68,6 +71,8 @@ def ledger(server: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> 
     gone = {"backups": [{"id": OLD, "kind": "files", "reason": "no tier keeps it"}]}
     made.write(*backup_told(samples.key("backup.files", NASTY, 2, run=OPEN), id=OLD, kind="files"))
     made.write(*evidence_told(samples.key("backup.retention", NASTY, run=OPEN), {"removed": gone}))
+    document = {"name": "sbom<b>.json", "media_type": "text/html", "content": SBOM}
+    made.write(*evidence_told(samples.key("dependencies.audit", "claims/requirements"), {"artefact": document}))
     made.write(samples.opened("weekly", run=OPEN).model_copy(update={"at": samples.START.replace(hour=9)}))
     yield made
     made.close()
@@ -105,8 +110,8 @@ def report_path(run: ev.RunKey, page: str = "report") -> str:
 
 
 ONE = {"target": "claims/db", "kind": "dump", "id": "20261121T060012Z-7f3a"}
-PATHS = ("/upkeep/", "/upkeep/latest", report_path(samples.RUN), report_path(samples.RUN, "log"), "/upkeep/backups",
-         backup_path("backups", target="claims/db"), backup_path("backup", **ONE))  # fmt: skip
+PATHS = ("/upkeep/", "/upkeep/documents", "/upkeep/latest", report_path(samples.RUN), report_path(samples.RUN, "log"),
+         "/upkeep/backups", backup_path("backups", target="claims/db"), backup_path("backup", **ONE))  # fmt: skip
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -185,6 +190,21 @@ def test_any_backup_shows_its_proof(client: Any, connected: None, as_: Any):
                  "Read back", "every row decoded", "3 min 38 s of 4 h (RTO)", "1 h of 1 d 2 h (RPO)", "amcheck 9.4 s",
                  "own scratch server", "7,214,003", "zstd:3"):  # fmt: skip
         assert said in page, said
+
+
+def test_a_document_is_listed_and_handed_out_as_a_file(client: Any, connected: None, as_: Any):
+    """Whatever it holds, no browser runs it; one that the run did not make is not there."""
+    listed = client.get("/upkeep/documents", headers=as_("viewer")).text
+    link = re.search(r'href="(document\?[^"]+)"', listed)
+    assert link and "sbom&lt;b&gt;.json" in listed
+    answer = client.get(f"/upkeep/{html.unescape(link[1])}", headers=as_("viewer"))
+    assert answer.text == SBOM
+    assert answer.headers["content-type"] == "text/plain; charset=utf-8"
+    assert answer.headers["content-disposition"] == 'attachment; filename="sbom_b_.json"'
+    other = re.sub("sha256=.", "sha256=0", html.unescape(link[1]))
+    missing = client.get(f"/upkeep/{other}", headers=as_("viewer"))
+    assert missing.status_code == 404 and "No such document" in missing.text
+    assert client.get(f"/upkeep/{html.unescape(link[1])}").status_code in (401, 403)
 
 
 def test_a_removed_backup_still_shows_its_proof(client: Any, connected: None, as_: Any):

@@ -143,6 +143,12 @@ def _removed(seen: Mapping[str, Any], zone: ZoneInfo) -> Proof:
     return Proof(f"Removed {human.plural(len(gone), 'backup')}", Severity.OK, (*told, *facts(seen, zone, ("backups",))))
 
 
+def _document(made: Mapping[str, Any], zone: ZoneInfo) -> Proof:
+    """Name a document that was made; it is kept in the ledger."""
+    known = tuple(facts(made, zone, ("name", "content")))
+    return Proof(f"Document {made.get('name', '')}", Severity.OK, known)
+
+
 def _why(gone: Mapping[str, Any]) -> str:
     reasons = gone.get("reason", gone.get("reasons", ""))
     told = "; ".join(map(str, reasons)) if isinstance(reasons, (list, tuple)) else str(reasons)
@@ -156,6 +162,7 @@ _BLOCKS: Mapping[str, Callable[[Mapping[str, Any], ZoneInfo], Proof]] = {
     "restore_test": _restore_test,
     "removed": _removed,
     "recovery": _recovery,
+    "artefact": _document,
 }
 
 

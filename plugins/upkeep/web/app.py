@@ -1,4 +1,4 @@
-"""The FastAPI app below `/upkeep`: the list of runs, one report, its maintenance log; backups and their proof.
+"""The FastAPI app below `/upkeep`: runs, their reports and maintenance logs; backups and their proof; documents.
 
 Airflow does not authenticate the apps of plugins. Every route here demands a user who may see plugins and who may read
 the runs of the DAG in question. The handlers are plain functions: FastAPI runs them in threads, so a ledger that is
@@ -28,6 +28,8 @@ from upkeep.web.ledger import (
     SeriesLine,
     backup_series,
     backups_of,
+    document,
+    documents,
     recent_runs,
     report_of,
 )
@@ -47,6 +49,7 @@ DagId = Annotated[str, Query(min_length=1, max_length=250)]
 RunId = Annotated[str, Query(min_length=1, max_length=250)]
 Target = Annotated[str, Query(min_length=1, max_length=130)]
 Kind = Annotated[str, Query(min_length=1, max_length=40)]
+Sha256 = Annotated[str, Query(pattern=r"^[0-9a-f]{64}$")]
 BackupId = Annotated[str, Query(min_length=1, max_length=40)]
 MAY_READ_RUNS = Depends(requires_access_dag("GET", DagAccessEntity.RUN))
 
@@ -57,6 +60,10 @@ class NoReport(Exception):
     def __init__(self, dag_id: str, run_id: str) -> None:
         super().__init__(dag_id, run_id)
         self.dag_id, self.run_id = dag_id, run_id
+
+
+class NoDocument(Exception):
+    """A run made no such document."""
 
 
 class NoBackup(Exception):
@@ -76,12 +83,15 @@ def make_app() -> FastAPI:
     app.exception_handler(LedgerAway)(_away)
     app.exception_handler(NoReport)(_no_report)
     app.exception_handler(NoBackup)(_no_backup)
+    app.exception_handler(NoDocument)(_no_document)
     app.get("/", response_class=HTMLResponse)(runs)
     app.get("/latest")(latest)
     app.get("/report", response_class=HTMLResponse, dependencies=[MAY_READ_RUNS])(report)
     app.get("/log", response_class=PlainTextResponse, dependencies=[MAY_READ_RUNS])(log)
     app.get("/backups", response_class=HTMLResponse)(backups)
     app.get("/backup", response_class=HTMLResponse)(backup)
+    app.get("/documents", response_class=HTMLResponse)(list_documents)
+    app.get("/document", response_class=PlainTextResponse, dependencies=[MAY_READ_RUNS])(one_document)
     return app
 
 
@@ -107,8 +117,7 @@ def report(dag_id: DagId, run_id: RunId) -> HTMLResponse:
 def log(dag_id: DagId, run_id: RunId) -> PlainTextResponse:
     """Hand out the maintenance log of a run as a Markdown file."""
     kept = _kept(dag_id, run_id)
-    name = "".join(c if c.isascii() and (c.isalnum() or c in "-_.") else "_" for c in f"{dag_id}-{run_id}")
-    headers = {"Content-Disposition": f'attachment; filename="{name}.md"'}
+    headers = {"Content-Disposition": f'attachment; filename="{_file_name(f"{dag_id}-{run_id}")}.md"'}
     return PlainTextResponse(kept.markdown, media_type="text/markdown; charset=utf-8", headers=headers)
 
 
@@ -129,11 +138,37 @@ def backup(user: GetUserDep, target: Target, kind: Kind, id: BackupId) -> HTMLRe
     return HTMLResponse(backup_pages.backup(found, datetime.now(UTC)))
 
 
+def list_documents(user: GetUserDep, dag_id: DagId | None = None, run_id: RunId | None = None) -> HTMLResponse:
+    """List the documents of all runs that this user may read, or of one."""
+    of_run = RunKey(dag_id=dag_id, run_id=run_id) if dag_id and run_id and "\x00" not in dag_id + run_id else None
+    known = documents(of_run)
+    allowed = _allowed(user, {line.dag_id for line in known})
+    return HTMLResponse(pages.documents([line for line in known if line.dag_id in allowed]))
+
+
+def one_document(dag_id: DagId, run_id: RunId, sha256: Sha256) -> PlainTextResponse:
+    """Hand out a document as a file. Its type is told as text: nothing that it holds is run by a browser."""
+    found = None if "\x00" in dag_id + run_id else document(RunKey(dag_id=dag_id, run_id=run_id), sha256)
+    if found is None:
+        raise NoDocument
+    headers = {"Content-Disposition": f'attachment; filename="{_file_name(found.name) or "document"}"'}
+    return PlainTextResponse(found.content, media_type="text/plain; charset=utf-8", headers=headers)
+
+
+def _file_name(text: str) -> str:
+    return "".join(c if c.isascii() and (c.isalnum() or c in "-_.") else "_" for c in text)
+
+
+def _allowed(user: Any, dag_ids: set[str]) -> set[str]:
+    found: set[str] = get_auth_manager().filter_authorized_dag_ids(dag_ids=dag_ids, user=user) if dag_ids else set()
+    return found
+
+
 def _visible(user: Any, target: str | None = None) -> list[SeriesLine]:
     """Return the series that a user may know of: those that a DAG sees to whose runs they may read."""
     known = backup_series(target)
     wanted = {dag for line in known for dag in line.dags}
-    allowed = get_auth_manager().filter_authorized_dag_ids(dag_ids=wanted, user=user) if wanted else set()
+    allowed = _allowed(user, wanted)
     return [line for line in known if allowed & set(line.dags)]
 
 
@@ -152,7 +187,7 @@ def _kept(dag_id: str, run_id: str) -> Page:
 
 def _readable(user: Any) -> list[RunLine]:
     known = recent_runs()
-    allowed = get_auth_manager().filter_authorized_dag_ids(dag_ids={run.dag_id for run in known}, user=user)
+    allowed = _allowed(user, {run.dag_id for run in known})
     return [run for run in known if run.dag_id in allowed]
 
 
@@ -176,6 +211,12 @@ def _no_report(request: Request, error: Exception) -> HTMLResponse:
     text = f"There is no report of the run {human.one_line(run)}."
     hint = "It is written by the task `report`, when all routines have ended. Only maintenance DAGs have one."
     return HTMLResponse(pages.problem("No report of this run", text, hint), 404)
+
+
+def _no_document(request: Request, error: Exception) -> HTMLResponse:
+    text = "This run made no such document."
+    hint = "Choose one from the list of documents."
+    return HTMLResponse(pages.problem("No such document", text, hint), 404)
 
 
 def _no_backup(request: Request, error: Exception) -> HTMLResponse:

@@ -12,6 +12,7 @@ from upkeep.report.shelf import Proven
 
 RUNS_SHOWN = 500
 BACKUPS_SHOWN = 1000
+DOCUMENTS_SHOWN = 500
 TESTS_SHOWN = 50
 
 
@@ -54,6 +55,28 @@ class SeriesLine(Model):
     dags: tuple[str, ...]
 
 
+class DocumentLine(Model):
+    """One document that a routine made in a run."""
+
+    dag_id: str
+    run_id: str
+    target: str
+    routine: str
+    name: str
+    media_type: str
+    sha256: str
+    size_bytes: int
+    at: datetime
+
+
+class Document(Model):
+    """A document with its content."""
+
+    name: str
+    media_type: str
+    content: str
+
+
 def recent_runs() -> list[RunLine]:
     """Return the newest runs, newest first.
 
@@ -87,6 +110,24 @@ def backups_of(target: str, backup_id: str | None = None) -> list[Proven]:
     tests = TESTS_SHOWN if backup_id else 1
     asked = {"targets": [target], "removed": True, "id": backup_id, "tests": tests, "most": BACKUPS_SHOWN}
     return [Proven.of(row) for row in _ask("backup_proofs", **asked)]
+
+
+def documents(run: RunKey | None = None) -> list[DocumentLine]:
+    """Return the newest documents, newest first: of all runs, or of one.
+
+    :raises LedgerAway: the ledger cannot be asked.
+    """
+    of_run = run.model_dump() if run else {"dag_id": None, "run_id": None}
+    return [DocumentLine(**row) for row in _ask("documents", **of_run, limit=DOCUMENTS_SHOWN)]
+
+
+def document(run: RunKey, sha256: str) -> Document | None:
+    """Return a document of a run, None when it made none of that hash.
+
+    :raises LedgerAway: the ledger cannot be asked.
+    """
+    rows = _ask("document", **run.model_dump(), sha256=sha256)
+    return Document(**rows[0]) if rows else None
 
 
 def _ask(statement: str, **values: Any) -> list[dict[str, Any]]:

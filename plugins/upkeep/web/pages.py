@@ -11,7 +11,7 @@ from upkeep.core.model import Severity
 from upkeep.report import human
 from upkeep.report.page import BAR
 from upkeep.report.templating import render
-from upkeep.web.ledger import RunLine
+from upkeep.web.ledger import DocumentLine, RunLine
 
 TEMPLATES = Path(__file__).parent / "templates"
 UTC = ZoneInfo("UTC")
@@ -20,6 +20,11 @@ UTC = ZoneInfo("UTC")
 def runs(lines: Sequence[RunLine]) -> str:
     """Return the list of runs."""
     return render("runs.html", TEMPLATES, lines=[_line(run) for run in lines])
+
+
+def documents(lines: Sequence[DocumentLine]) -> str:
+    """Return the list of documents."""
+    return render("documents.html", TEMPLATES, lines=[_document(line) for line in lines])
 
 
 def problem(title: str, text: str, hint: str) -> str:
@@ -34,6 +39,11 @@ def with_bar(html: str, dag_id: str, run_id: str) -> str:
 
 def _query(dag_id: str, run_id: str) -> str:
     return urlencode({"dag_id": dag_id, "run_id": run_id})
+
+
+def _document(line: DocumentLine) -> dict[str, object]:
+    query = urlencode({"dag_id": line.dag_id, "run_id": line.run_id, "sha256": line.sha256})
+    return {"line": line, "query": query, "at": human.moment(line.at, UTC), "size": human.size(line.size_bytes)}
 
 
 def _line(run: RunLine) -> dict[str, object]:
