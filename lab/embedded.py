@@ -11,6 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lab import log_writers, models
+from lab.advisories import write_advisories
 from lab.cache_server import RedisServer
 from lab.connections import connections, environment, shell_lines
 from lab.faults import set_faults
@@ -151,6 +153,8 @@ class Lab:
             platform.create_database(database, owner)
         seed_sqlite(self.sqlite_file)
         seed_trees(self.home)
+        models.seed_models(self.home, datetime.now(UTC))
+        write_advisories(self.home / "advisories", datetime.now(UTC))
         for cache in self.caches.values():
             seed_cache(cache)
         seed_store(self.object_store, [one.bucket for one in SYSTEMS if one.bucket])
@@ -166,6 +170,9 @@ class Lab:
                 store = self.object_store
                 keys = {"access_key": store.access_key, "secret_key": store.secret_key}
                 given["store"] = {"endpoint": store.endpoint_url, "bucket": one.bucket, **keys}
+            if file := models.FOLDERS.get(one.name):
+                given["model"] = str(self.home / file / "risk_model.json")
+            given["log"] = log_writers.live(self.home, one.name)
             told[one.name] = given
         self.web.settings = {"systems": told}
         self.keeper.settings = {"dsns": {name: one["dsn"] for name, one in told.items()}}

@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from lab import planters, planters_care
+from lab import planters, planters_care, planters_logs, planters_models
+from lab.log_writers import write_logs
+from lab.manifests import write_manifests
+from lab.scoring import write_scoring
 
 if TYPE_CHECKING:
     from lab.embedded import Lab
@@ -42,6 +45,9 @@ def set_faults(lab: Lab, planted: bool) -> None:
     """Plant every fault, or take every fault away. Either may be repeated: what a run has mended is planted anew."""
     for name in sorted({fault.planted_by for fault in planted_faults()}):
         PLANTERS[name](lab, planted)
+    write_logs(lab, planters_logs.CHANGES)
+    write_manifests(lab.home, planters_models.pins(lab))
+    write_scoring(lab, planters_models.scoring_changes(lab))
 
 
 PLANTERS: dict[str, Callable[[Lab, bool], None]] = {
@@ -62,5 +68,19 @@ PLANTERS: dict[str, Callable[[Lab, bool], None]] = {
         planters_care.restart_needed,
         planters_care.slow_reports,
         planters_care.limit_nearly_reached,
+        planters_logs.error_burst,
+        planters_logs.injection,
+        planters_logs.failed_logins,
+        planters_logs.secret_in_log,
+        planters_logs.torn_lines,
+        planters_logs.slow_statement,
+        planters_logs.deaf_writer,
+        planters_logs.stray_database,
+        planters_models.vulnerable_packages,
+        planters_models.outdated_package,
+        planters_models.expired_ignore,
+        planters_models.drifted_features,
+        planters_models.inaccurate_week,
+        planters_models.changed_model_file,
     )
 }

@@ -47,15 +47,16 @@ def missing_privilege(lab: Lab, planted: bool) -> None:
 def degraded_service(lab: Lab, planted: bool) -> None:
     """Let campus say that it is degraded."""
     wrong = {"status": "degraded", "mail": {"status": "down", "error": "ConnectionRefusedError"}}
-    _set_web_fault(lab, "campus", "/health/detailed", {"merge": wrong} if planted else None)
+    set_web_fault(lab, "campus", "/health/detailed", {"merge": wrong} if planted else None)
 
 
 def slow_endpoint(lab: Lab, planted: bool) -> None:
     """Let student's notification health take its time."""
-    _set_web_fault(lab, "student", "/api/notifications/health", {"delay": 0.65} if planted else None)
+    set_web_fault(lab, "student", "/api/notifications/health", {"delay": 0.65} if planted else None)
 
 
-def _set_web_fault(lab: Lab, name: str, path: str, fault: dict[str, Any] | None) -> None:
+def set_web_fault(lab: Lab, name: str, path: str, fault: dict[str, Any] | None) -> None:
+    """Let a service behave otherwise at a path (or in its `log`) from now on, or as it should again (None)."""
     file = lab.web.faults_file
     known: dict[str, dict[str, Any]] = json.loads(file.read_text()) if file.exists() else {}
     known.setdefault(name, {}).pop(path, None)

@@ -20,6 +20,8 @@ from lab.systems import system
 def main(name: str, folder: str, port: str) -> None:
     """Serve until the process ends."""
     told = {"dsn": os.environ["RECOVERY_DSN"], "redis": os.environ.get("RECOVERY_REDIS", "")}
+    if models := sorted(Path(folder).rglob("risk_model.json")):
+        told["model"] = str(models[0])
     config = Path(folder) / "services.json"
     write_private(config, json.dumps({"systems": {system(name).name: told}, "ports": {name: int(port)}}))
     serve(config)

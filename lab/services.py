@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import socket
 import sys
 import threading
@@ -14,6 +13,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from lab.live_logs import Asked, Journal, Journals
+from lab.models import RiskModel
 from lab.process import Helper
 from lab.systems import SYSTEMS
 
@@ -48,8 +49,9 @@ class Service:
 
     title = ""
 
-    def __init__(self, backends: Any) -> None:
+    def __init__(self, backends: Any, model: str = "") -> None:
         self.backends = backends
+        self._model_file = Path(model) if model else None
         self.started = time.monotonic()
 
     def routes(self) -> dict[tuple[str, str], Handle]:
@@ -78,9 +80,16 @@ class Service:
         """Ask the database."""
         return list(self.backends.database.query(statement, *parameters))
 
+    @property
+    def model(self) -> RiskModel:
+        """The model, as its file says it now."""
+        if self._model_file is None:
+            raise LookupError("this service has no model")
+        return RiskModel(self._model_file)
+
 
 class Claims(Service):
-    """Insurance claims: a list of claims and a small risk model."""
+    """Insurance claims: a list of claims and a risk model."""
 
     title = "Insurance Claims"
 
@@ -99,9 +108,9 @@ class Claims(Service):
         return 200, {"count": len(rows), "results": rows}
 
     def predict(self, body: Any) -> Answer:
-        """Return a risk by a logistic formula of three features."""
-        score = 0.00008 * float(body["amount"]) + 0.6 * float(body["incidents"]) - 0.02 * float(body["age"]) - 1
-        return 200, {"model": "risk-1", "probability": round(1 / (1 + math.exp(-score)), 4)}
+        """Return the model's risk of a claim; what is not said of it counts as usual."""
+        model = self.model
+        return 200, {"model": model.name, "probability": round(model.probability(model.effects(body)), 4)}
 
 
 class Cardiology(Service):
@@ -172,14 +181,15 @@ class Student(Service):
 
     def predict(self, body: Any) -> Answer:
         """Return a risk for each student, with what each feature added to it."""
-        return 200, {"predictions": [self._predict(student) for student in body["students"]]}
+        model = self.model
+        return 200, {"predictions": [self._predict(model, student) for student in body["students"]]}
 
     @staticmethod
-    def _predict(student: dict[str, Any]) -> dict[str, Any]:
-        weights = {"early_avg_score": -0.05, "early_total_clicks": -0.008, "studied_credits": 0.01}
-        added = {name: round(weight * float(student[name]), 4) for name, weight in weights.items()}
-        probability = 1 / (1 + math.exp(-(4 + sum(added.values()))))
-        return {"id_student": student["id_student"], "risk": round(probability, 4), "explanation": added}
+    def _predict(model: RiskModel, student: dict[str, Any]) -> dict[str, Any]:
+        effects = model.effects(student)
+        added = {name: round(effect, 4) for name, effect in effects.items() if name in student}
+        risk = round(model.probability(effects), 4)
+        return {"id_student": student["id_student"], "risk": risk, "explanation": added}
 
 
 class Campus(Service):
@@ -210,7 +220,9 @@ SERVICES: dict[str, type[Service]] = {
 }  # fmt: skip
 
 
-def _handler(service: Service, faults: Callable[[], dict[str, Any]]) -> type[BaseHTTPRequestHandler]:
+def _handler(
+    service: Service, faults: Callable[[], dict[str, Any]], journal: Journal | None
+) -> type[BaseHTTPRequestHandler]:
     routes = service.routes()
 
     class Handler(BaseHTTPRequestHandler):
@@ -229,6 +241,7 @@ def _handler(service: Service, faults: Callable[[], dict[str, Any]]) -> type[Bas
             self._answer("POST")
 
         def _answer(self, method: str, with_body: bool = True) -> None:
+            began = time.perf_counter()
             sent = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             path = self.path.partition("?")[0]
             fault = faults().get(path, {})
@@ -236,7 +249,14 @@ def _handler(service: Service, faults: Callable[[], dict[str, Any]]) -> type[Bas
             status, body = self._ask(routes.get((method, path)), sent)
             if isinstance(body, dict):
                 body |= fault.get("merge", {})
-            self._send(status, body, with_body)
+            size = self._send(status, body, with_body)
+            if journal:
+                agent = self.headers.get("User-Agent") or "-"
+                taken = time.perf_counter() - began
+                journal.tell(Asked(self.client_address[0], method, path, status, size, taken, agent))
+
+        def log_request(self, *_: Any) -> None:
+            """Leave requests to the journal; errors go to the output, as before."""
 
         def _ask(self, handle: Handle | None, sent: bytes) -> Answer:
             if handle is None:
@@ -249,7 +269,7 @@ def _handler(service: Service, faults: Callable[[], dict[str, Any]]) -> type[Bas
                 self.log_error("%r", error)
                 return 503, {"status": "down", "error": type(error).__name__}
 
-        def _send(self, status: int, body: Any, with_body: bool) -> None:
+        def _send(self, status: int, body: Any, with_body: bool) -> int:
             page = isinstance(body, str)
             data = body.encode() if page else json.dumps(body).encode()
             self.send_response(status)
@@ -257,6 +277,7 @@ def _handler(service: Service, faults: Callable[[], dict[str, Any]]) -> type[Bas
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()
             self.wfile.write(data if with_body else b"")
+            return len(data)
 
     return Handler
 
@@ -270,10 +291,15 @@ def serve(config_file: Path) -> None:
     from lab.backends import Backends, Database
 
     config = json.loads(config_file.read_text())
+    faults_file = config_file.with_name("faults.json")
+    journals = Journals(lambda: [name for name in SERVICES if _faults_of(faults_file, name).get("log", {}).get("deaf")])
+    journals.run()  # first: to a signal that nobody takes a process ends
     threads = []
     for name, given in config["systems"].items():
         backends = Backends(Database(given["dsn"], f"{name}-web"), given.get("redis", ""), given.get("store"))
-        handler = _handler(SERVICES[name](backends), partial(_faults_of, config_file.with_name("faults.json"), name))
+        journal = journals.open(name, given["log"]) if "log" in given else None
+        service = SERVICES[name](backends, given.get("model", ""))
+        handler = _handler(service, partial(_faults_of, faults_file, name), journal)
         server = ThreadingHTTPServer(("127.0.0.1", config["ports"][name]), handler)
         server.daemon_threads = True
         threads.append(threading.Thread(target=server.serve_forever))

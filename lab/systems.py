@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 
@@ -60,12 +61,18 @@ def system(name: str) -> SampleSystem:
 _SAMPLES = Path(__file__).resolve().parent.parent / "include" / "systems"
 _WINDOW = re.compile(r"^maintenance_window:\n(?:[ #].*\n)+", re.MULTILINE)
 
+_UNTIL = re.compile(r"until: \d{4}-\d\d-\d\d")
+
 
 def write_system_files(folder: Path) -> None:
-    """Write the sample systems' files as they are, but without maintenance windows: the lab is tried at any hour."""
+    """Write the sample systems' files as they are, but without maintenance windows: the lab is tried at any hour.
+
+    What may stay until a day may do so for two months from now: the lab is tried in any year.
+    """
+    until = datetime.now(UTC).date() + timedelta(days=60)
     folder.mkdir(parents=True, exist_ok=True)
     for sample in sorted(_SAMPLES.glob("*.yaml")):
         written = folder / sample.name
         fresh = written.with_suffix(".new")
-        fresh.write_text(_WINDOW.sub("", sample.read_text()))
+        fresh.write_text(_UNTIL.sub(f"until: {until}", _WINDOW.sub("", sample.read_text())))
         fresh.replace(written)

@@ -1,11 +1,7 @@
-"""Files of the sample systems: uploads, configuration, models and a little code, the same every time.
-
-Models are JSON, a logistic regression's coefficients: what is to be backed up needs no library to be made.
-"""
+"""Files of the sample systems: uploads, configuration and a little code, the same every time."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import random
@@ -13,10 +9,10 @@ import shutil
 from pathlib import Path
 
 _MARK = ".trees"
-_VERSION = "3"
+_VERSION = "4"
 _WHEN = 1_760_000_000  # every file was last changed then, so that the seed is the same on every day
 _FOLDERS = (
-    "claims/uploads", "claims/etc", "claims/models", "cardiology/config", "campus/config", "student/results/models",
+    "claims/uploads", "claims/etc", "cardiology/config", "campus/config",
 )  # fmt: skip
 
 
@@ -31,7 +27,7 @@ def seed_trees(home: Path) -> None:
     for folder in _FOLDERS:
         shutil.rmtree(home / folder, ignore_errors=True)
     dice = random.Random(7)
-    for name, (data, mode) in {**_uploads(dice), **_configuration(dice), **_models(dice), **_code()}.items():
+    for name, (data, mode) in {**_uploads(dice), **_configuration(dice), **_code()}.items():
         _write(home / name, data, mode)
     _link(home / "claims/uploads/latest", "2026/11")
     mark.write_text(_VERSION)
@@ -66,32 +62,6 @@ def _configuration(dice: random.Random) -> dict[str, tuple[bytes, int]]:
         "campus/config/keys/service.key": f"{secret}{secret}\n",
     }
     return {name: (text.encode(), 0o640 if "nginx" in name else 0o600) for name, text in texts.items()}
-
-
-def _models(dice: random.Random) -> dict[str, tuple[bytes, int]]:
-    """The risk models of two systems."""
-    students = ("clicks", "average_score", "credits", "attempts", "days_since_login")
-    claims = ("amount", "age", "incidents", "days_to_report")
-    return {**_model(dice, "student/results/models", students), **_model(dice, "claims/models", claims)}
-
-
-def _model(dice: random.Random, folder: str, features: tuple[str, ...]) -> dict[str, tuple[bytes, int]]:
-    """A risk model in three versions, and what is said of it."""
-    found = {}
-    for version in (1, 2, 3):
-        weights = {name: round(dice.gauss(0, 1), 6) for name in features}
-        model = {"kind": "logistic-regression", "version": version, "intercept": -0.4, "weights": weights}
-        found[f"{folder}/risk_model_v{version}.json"] = (_json(model), 0o644)
-    newest = found[f"{folder}/risk_model_v3.json"][0]
-    metadata = {
-        "model": "risk_model_v3.json",
-        "sha256": hashlib.sha256(newest).hexdigest(),
-        "features": features,
-        "trained": "2026-10-01",
-        "metrics": {"auc": 0.842, "f1": 0.731},
-    }
-    found[f"{folder}/model_metadata.json"] = (_json(metadata), 0o644)
-    return found
 
 
 def _code() -> dict[str, tuple[bytes, int]]:
