@@ -112,4 +112,6 @@ def _kept(batch: pa.RecordBatch, time_column: str, wanted: Wanted, rows: Rows) -
     rows.undated += undated
     kept = batch if inside.true_count == len(inside) else batch.filter(inside)
     names = [n for n in kept.schema.names if wanted.wants(n)]
-    return pa.RecordBatch.from_arrays([scoring_data_types.narrowed(kept.column(n)) for n in names], names=names)
+    arrays = [scoring_data_types.narrowed(kept.column(n)) for n in names]
+    schema = pa.schema([(n, a.type) for n, a in zip(names, arrays, strict=True)], {scoring_data_types.INFERRED: b""})
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
     from upkeep.adapters.scoring_data import Wanted
 
+INFERRED = b"upkeep.inferred"
+"""Key of a schema's metadata: its types were made out from text."""
 # Seconds, milliseconds, microseconds and nanoseconds since 1970 can be told apart until the year 5138.
 _EPOCHS = ((1e11, 1), (1e14, 1_000), (1e17, 1_000_000), (math.inf, 1_000_000_000))
 
@@ -23,7 +25,7 @@ def narrowed(array: Any, kind: str = "any") -> pa.Array:
     import pyarrow as pa
 
     tries = {"any": (pa.int64(), pa.float64()), "time": (pa.timestamp("us", "UTC"), pa.timestamp("us"))}.get(kind, ())
-    if array.null_count == len(array):
+    if array.null_count == len(array) or (kind == "any" and _has_leading_zeros(array)):
         return array
     for wanted in tries:
         try:
@@ -31,6 +33,13 @@ def narrowed(array: Any, kind: str = "any") -> pa.Array:
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
             continue
     return array
+
+
+def _has_leading_zeros(array: Any) -> bool:
+    """Tell whether some texts begin like 007: those are codes, and as numbers they would be others."""
+    import pyarrow.compute as pc
+
+    return bool(pc.any(pc.match_substring_regex(array, "^[+-]?0[0-9]")).as_py())
 
 
 def readable(array: Any) -> pa.Array:

@@ -1,0 +1,180 @@
+"""Two samples compared exactly, one column at a time: the same numbers that scipy gives, with a fixed amount of memory.
+
+For data that are at hand as a whole: benchmarks, and two files side by side. Where only a profile is kept of one of
+them, see `drift_cells`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from upkeep.adapters import drift_tests
+from upkeep.adapters.profile_build import merged
+from upkeep.adapters.profile_spill import PART, Spill
+
+_FEW = 20
+
+
+class Exact(NamedTuple):
+    """How much two samples of numbers differ; `bins` is how many classes PSI and Jensen-Shannon were computed from."""
+
+    ks: float
+    wasserstein: float
+    normalised: float
+    """Wasserstein distance in standard deviations of the reference."""
+    psi: float
+    jensen_shannon: float
+    bins: int
+
+
+class Sample:
+    """Finite numbers of one column: in memory while they are few, else in a file.
+
+    :param path: where they go when they are many.
+    """
+
+    def __init__(self, parts: Iterable[Any], path: Path) -> None:
+        import numpy as np
+
+        self._kept: list[Any] = []
+        self._spill: Spill | None = None
+        self.count, self._path = 0, path
+        self.moments = (0, 0.0, 0.0)
+        self.least, self.most = np.inf, -np.inf
+        for part in parts:
+            if len(part):
+                self._add(np.asarray(part, dtype=np.float64))
+        if self._spill is not None:
+            self._spill.close()
+
+    def _add(self, part: Any) -> None:
+        self.count += len(part)
+        self.moments = merged(self.moments, part)
+        self.least, self.most = min(self.least, float(part.min())), max(self.most, float(part.max()))
+        if self._spill is None and self.count <= PART:
+            self._kept.append(part)
+            return
+        if self._spill is None:
+            self._spill = Spill(self._path)
+            for kept in self._kept:
+                self._spill.add(kept)
+            self._kept.clear()
+        self._spill.add(part)
+
+    @property
+    def std(self) -> float:
+        """Standard deviation, divided by the count."""
+        return float((self.moments[2] / self.count) ** 0.5)
+
+    def pivots(self) -> list[float]:
+        """Return where to split it so that the parts fit into memory."""
+        return self._spill.pivots() if self._spill else []
+
+    def ordered(self, pivots: list[float]) -> Iterator[Any]:
+        """Give the numbers in ascending order, split after the pivots."""
+        import numpy as np
+
+        if self._spill is not None:
+            yield from self._spill.ordered(pivots)
+            return
+        values = np.sort(np.concatenate(self._kept))
+        yield from np.split(values, np.searchsorted(values, pivots, "right"))
+
+
+def numbers(before: Sample, now: Sample) -> Exact:
+    """Compare two samples of numbers.
+
+    KS and Wasserstein as scipy's `ks_2samp` and `wasserstein_distance`. PSI and Jensen-Shannon over the classes that
+    evidently makes: each value one when there are at most 20, else equal widths over both samples by Sturges' rule.
+    """
+    import numpy as np
+
+    edges = _sturges(before, now)
+    old, new = np.zeros(len(edges) - 1), np.zeros(len(edges) - 1)
+    each: dict[float, list[int]] | None = {}
+    ks = area = 0.0
+    m, n, last = 0, 0, None
+    pivots = sorted({*before.pivots(), *now.pivots()})
+    for left, right in zip(before.ordered(pivots), now.ordered(pivots), strict=True):
+        points = np.concatenate([left, right])
+        if not len(points):
+            continue
+        points.sort(kind="stable")  # of two sorted halves: they are merged
+        if last is not None:
+            area += abs(m / before.count - n / now.count) * float(points[0] - last)
+        gaps = (m + np.searchsorted(left, points, "right")) / before.count
+        gaps -= (n + np.searchsorted(right, points, "right")) / now.count
+        np.abs(gaps, out=gaps)
+        ks = max(ks, float(gaps.max()))
+        area += float(np.dot(gaps[:-1], np.diff(points)))
+        m, n, last = m + len(left), n + len(right), points[-1]
+        old += _histogram(left, edges)
+        new += _histogram(right, edges)
+        each = _each(each, left, right, points)
+    counts = np.array(list(each.values())).T if each else np.stack([old, new])
+    return Exact(
+        ks,
+        area,
+        area / max(before.std, 0.001),
+        evidently_psi(*counts),
+        drift_tests.jensen_shannon(*counts),
+        len(counts[0]),
+    )
+
+
+def _sturges(before: Sample, now: Sample) -> Any:
+    """Return numpy's `histogram_bin_edges(..., bins="sturges")` of both samples together."""
+    import numpy as np
+
+    low, high = min(before.least, now.least), max(before.most, now.most)
+    width = (high - low) / (np.log2(before.count + now.count) + 1.0)
+    bins = int(np.ceil((high - low) / width)) if width else 1
+    if low == high:
+        low, high = low - 0.5, high + 0.5
+    return np.linspace(low, high, bins + 1)
+
+
+def _histogram(values: Any, edges: Any) -> Any:
+    """Return the counts of sorted numbers in classes that are closed on the left, the last one on both sides."""
+    import numpy as np
+
+    cuts = np.append(np.searchsorted(values, edges[:-1], "left"), np.searchsorted(values, edges[-1], "right"))
+    return np.diff(cuts)
+
+
+def _each(each: dict[float, list[int]] | None, left: Any, right: Any, points: Any) -> dict[float, list[int]] | None:
+    """Count each value by itself, or return None as soon as there are too many of them."""
+    import numpy as np
+
+    if each is None:
+        return None
+    starts = np.flatnonzero(np.diff(points, prepend=np.nan) != 0)[: _FEW + 2]
+    for value in map(float, points[starts]):
+        counts = each.setdefault(value, [0, 0])
+        for position, side in enumerate((left, right)):
+            counts[position] += int(np.searchsorted(side, value, "right") - np.searchsorted(side, value, "left"))
+    return each if len(each) <= _FEW else None
+
+
+def evidently_psi(before: Any, now: Any) -> float:
+    """Return the PSI of two rows of counts as evidently computes it: empty classes get a share of 0.0001, or less."""
+    import numpy as np
+
+    shares = []
+    for counts in (before, now):
+        share = np.asarray(counts, dtype=np.float64) / counts.sum()
+        least = share[share != 0].min()
+        share[share == 0] = 0.0001 if least > 0.0001 else least / 1_000_000
+        shares.append(share)
+    return float(np.sum((shares[0] - shares[1]) * np.log(shares[0] / shares[1])))
+
+
+def categories(before: dict[str, int], now: dict[str, int]) -> tuple[float, float, float, float]:
+    """Return PSI and Jensen-Shannon distance of two sets of categories, and statistic and p of chi-square."""
+    import numpy as np
+
+    keys = sorted({*before, *now})
+    old, new = (np.array([side.get(key, 0) for key in keys], dtype=np.float64) for side in (before, now))
+    return (evidently_psi(old, new), drift_tests.jensen_shannon(old, new), *drift_tests.chi_square(old, new))
