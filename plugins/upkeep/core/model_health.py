@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, Protocol
 
 from upkeep.core.cadence import Window
-from upkeep.core.http import Request
 from upkeep.core.ml import Labels, Registry
 from upkeep.core.model import Model
 from upkeep.core.system import ModelTarget, System
@@ -50,13 +50,20 @@ class Metadata:
 
 @dataclass(frozen=True)
 class FilesSeen:
-    """A model's folder. `absent` are globs that match nothing, `refused` names that are links or cannot be read."""
+    """A model's folder. `absent` are globs that match nothing, `refused` names that cannot be read, and why.
+
+    The folder itself is refused as `.`.
+    """
 
     folder: str
     files: tuple[ModelFile, ...]
     metadata: Metadata
     absent: tuple[str, ...] = ()
     refused: Mapping[str, str] = field(default_factory=dict)
+
+    def path(self, file: ModelFile) -> str:
+        """Return where a file lies."""
+        return f"{self.folder}/{file.name}"
 
     @property
     def models(self) -> tuple[ModelFile, ...]:
@@ -219,6 +226,10 @@ class Versions(Protocol):
         """Return folders that a killed writer has left."""
         ...
 
+    def unfinished(self, folder: str) -> str:
+        """Return the copy whose restore was begun and has not ended, empty when there is none."""
+        ...
+
     def keep(self, seen: FilesSeen, version: ModelVersion) -> NotKept | None:
         """Copy files as they were seen; the folder appears at once and whole, or not at all."""
         ...
@@ -242,11 +253,10 @@ class Trial(Model):
     backup: str
     begun: datetime
     run_id: str
-    phase: Literal["training", "testing", "deciding", "restoring"]
 
 
 @dataclass(frozen=True)
-class Ran:
+class Finished:
     """How a program ended: exit code, seconds, last lines (redacted); `late`: it was ended for taking too long."""
 
     code: int
@@ -258,7 +268,7 @@ class Ran:
 class Retrainer(Protocol):
     """Runs the programs of a retraining and keeps its note; see `adapters.retrain`."""
 
-    def run(self, command: Sequence[str], *, folder: str, seconds: float, still_alone: Callable[[], None]) -> Ran:
+    def run(self, command: Sequence[str], *, folder: str, seconds: float, still_alone: Callable[[], None]) -> Finished:
         """Run a program to its end. Neither it nor its children outlive this worker."""
         ...
 
@@ -270,8 +280,8 @@ class Retrainer(Protocol):
         """Write the note, or remove it. :raises UpkeepError: that is not possible."""
         ...
 
-    def alive(self, trial: Trial, folder: str) -> bool:
-        """Tell whether the worker that wrote the note still holds it."""
+    def held(self, folder: str) -> AbstractContextManager[bool]:
+        """Hold the model for a retraining; False when another worker does."""
         ...
 
 
@@ -280,8 +290,7 @@ class Models:
     """Everything about models that reaches outside."""
 
     files: Callable[[ModelTarget], FilesSeen]
-    metadata: Callable[[Mapping[str, Any], str], Metadata]
-    registry_requests: Callable[[Registry], Sequence[Request]]
+    registered: Callable[[Registry], Registered]
     sandbox: Sandbox
     scores: Callable[[Labels, System, Window, Sequence[str], int], Scores | NoScores]
     scored: Callable[[ModelTarget, System, Window], int | NoScores]
