@@ -169,8 +169,8 @@ class Auditor(Protocol):
         """
         ...
 
-    def bill(self, audited: Audited) -> str:
-        """Return the bill of materials, with what is known to be wrong, as CycloneDX in JSON."""
+    def bill(self, subject: str) -> str:
+        """Return the bill of materials of what was audited last, with what is wrong, as CycloneDX in JSON."""
         ...
 
     def cross_checked(self, audited: Audited, sources: Sequence[AdvisorySource], limits: Limits) -> CrossChecked | None:

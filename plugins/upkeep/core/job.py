@@ -10,6 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from upkeep.core.audit import Auditor
 from upkeep.core.backup import Archiver
 from upkeep.core.cadence import Window
 from upkeep.core.catalogue import Catalogue
@@ -178,6 +179,7 @@ class Tools:
     copies: Copies
     trees: Trees
     recovery: Recoverer
+    auditor: Auditor
     rotator: Rotator
     history: History
     catalogue: Catalogue

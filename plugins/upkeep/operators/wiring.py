@@ -128,6 +128,7 @@ def make_tools(history: History, catalogue: Catalogue, log: logging.Logger) -> T
     """Return the outside world for one job."""
     from upkeep.adapters import (
         archive,
+        audit,
         copy_maker,
         http,
         object_store,
@@ -158,6 +159,7 @@ def make_tools(history: History, catalogue: Catalogue, log: logging.Logger) -> T
         trees=tree_backup.make_trees(object_store.opener(connection), scratch),
         rotator=rotation.LogRotator(home() / "rotation"),
         recovery=recovery.make_recoverer(conninfo, object_store.opener(connection), scratch),
+        auditor=audit.Auditor(http.opener(connection), docker_address, home() / "advisories"),
         history=history,
         catalogue=catalogue,
         now=now,
