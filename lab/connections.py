@@ -32,6 +32,9 @@ def environment(lab: Lab) -> dict[str, str]:
         "UPKEEP_SPOOL_DIR": str(lab.spool),
         "UPKEEP_REDIS_BIN": str(Path(lab.caches["claims"].command()[0]).parent),
     }
+    # What is the newest version of a package is the lab's to say, and not the Internet's.
+    index = f"http://{_HOST}:{lab.web.ports['index']}"
+    places |= {"UV_DEFAULT_INDEX": f"{index}/simple", "npm_config_registry": f"{index}/npm"}
     return {**places, "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": metadata, **variables}
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,6 @@ gunicorn==23.0.0
 PyJWT==2.10.1
 Pillow==11.1.0
 requests==2.32.3
-numpy==1.26.4
 pandas==2.2.2
 scikit-learn==1.4.2
 mlflow-skinny==2.20.1; python_version >= "3.9"
@@ -38,7 +38,8 @@ SQLAlchemy==2.0.37
 asyncpg==0.30.0
 redis==5.2.1
 minio==7.2.15
-urllib3==1.26.17  # the store's client of the CRO interface wants 1.26
+urllib3==2.3.0
+jinja2==3.1.2  # the templates of the reports to the CRO
 requests==2.32.3
 rdkit==2024.9.4
 cryptography==44.0.1
@@ -93,6 +94,24 @@ def write_manifests(home: Path, other: dict[str, dict[str, str]]) -> None:
         changed = other.get(name, {})
         _write(home / name, _lock(project, *({p: changed.get(p, v) for p, v in d.items()} for d in (direct, indirect))))
         _write(home / name.replace("-lock", ""), _package(project, {p: changed.get(p, v) for p, v in direct.items()}))
+
+
+def python_versions() -> dict[str, set[str]]:
+    """Return the versions of the Python packages above, by name as it is written there."""
+    found: dict[str, set[str]] = {}
+    for text in _PYTHON.values():
+        for name, version in re.findall(r"^([\w.-]+)(?:\[[^]]*\])?==([\w.]+)", text, re.MULTILINE):
+            found.setdefault(name, set()).add(version)
+    return found
+
+
+def npm_versions() -> dict[str, set[str]]:
+    """Return the versions of the npm packages above, by name."""
+    found: dict[str, set[str]] = {}
+    for _, direct, indirect in _NPM.values():
+        for name, version in (direct | indirect).items():
+            found.setdefault(name, set()).add(version)
+    return found
 
 
 def _pinned(text: str, other: dict[str, str]) -> str:

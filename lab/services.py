@@ -1,4 +1,4 @@
-"""The web services of the five sample systems, one port each, in one process."""
+"""The web services of the five sample systems, one port each, and a package index, in one process."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from lab import package_index
 from lab.live_logs import Asked, Journal, Journals
 from lab.models import RiskModel
 from lab.process import Helper
@@ -27,7 +28,7 @@ class WebServer(Helper):
     """All services. `settings["systems"]` has DSNs and addresses by system; planted faults are in `faults.json`."""
 
     module = "lab.services"
-    ports_needed = tuple(one.name for one in SYSTEMS)
+    ports_needed = (*(one.name for one in SYSTEMS), "index")
 
     @property
     def faults_file(self) -> Path:
@@ -306,6 +307,9 @@ def serve(config_file: Path) -> None:
         threads[-1].start()
         # The first answer should not be the one that loads the drivers.
         threading.Thread(target=backends.probe, daemon=True).start()
+    if "index" in config["ports"]:
+        threads.append(threading.Thread(target=package_index.server(config["ports"]["index"]).serve_forever))
+        threads[-1].start()
     for thread in threads:
         thread.join()
 
