@@ -1,0 +1,1 @@
+"""Routines for the packages that systems are built of."""
