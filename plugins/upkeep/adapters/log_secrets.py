@@ -28,9 +28,9 @@ class _Kind:
 
 
 _MASKED = re.compile(
-    rb"(?i)[*xX.#\-_?]+|(?:\xe2\x80\xa2)+|.*(?:\*{3}|x{4}|\.\.\.).*|[\[<({%$].*|.*\[[a-z -]+\].*|redacted|filtered|hidden|"
-    rb"masked|none|null|nil|true|false|undefined|required|invalid|incorrect|missing|wrong|changed?|reset|expired?|empty|set|"
-    rb"unset|ok|yes|no|failed|failure|success|accepted|rejected|authentication|authorization|must|cannot|is|was|not|"
+    rb"(?i)[*xX.#\-_?]+|(?:\xe2\x80\xa2)+|.*(?:\*{3}|x{4}|\.\.\.).*|[\[<({%$].*|.*\[[a-z -]+\].*|redacted|filtered|"
+    rb"hidden|masked|none|null|nil|true|false|undefined|required|invalid|incorrect|missing|wrong|changed?|reset|expired?|empty|"
+    rb"set|unset|ok|yes|no|failed|failure|success|accepted|rejected|authentication|authorization|must|cannot|is|was|not|"
     rb"too|for|field|string|str|bytes|len|length|type|\d{1,3}"
 )
 

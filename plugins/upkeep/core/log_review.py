@@ -37,6 +37,7 @@ class ReviewOrder(Model):
     zone: str
     start: datetime
     end: datetime
+    newest: bool = True
     limits: ReviewLimits = ReviewLimits()
 
 
@@ -108,8 +109,8 @@ class LogReport(Model):
     """Files whose lines carry no time and of which nobody noted where this window began: unknown."""
     first_look: tuple[str, ...] = ()
     """Files without times that were counted whole, because nothing earlier is known of them."""
-    late: int = 0
-    """Lines of an earlier window that appeared after it was reviewed."""
+    copies: tuple[str, ...] = ()
+    """Files that repeat another file of the same log and were left out."""
     entries: int = 0
     levels: dict[str, int] = {}
     patterns: tuple[Pattern, ...] = ()

@@ -1,0 +1,144 @@
+"""Entries of application logs: Django's and Python's usual formats, and lines of any other kind."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple, Protocol
+
+from upkeep.adapters.log_app_time import Clock
+
+LEVELS = {
+    **dict.fromkeys((b"CRITICAL", b"CRIT", b"FATAL", b"ALERT", b"EMERG", b"EMERGENCY", b"PANIC"), "critical"),
+    **dict.fromkeys((b"ERROR", b"ERR", b"SEVERE"), "error"),
+    **dict.fromkeys((b"WARNING", b"WARN"), "warning"),
+    **dict.fromkeys((b"INFO", b"NOTICE", b"SUCCESS", b"LOG", b"INFORMATION"), "info"),
+    **dict.fromkeys((b"DEBUG", b"TRACE", b"VERBOSE"), "debug"),
+}
+_LEVEL = (
+    rb"(?:TRACE|DEBUG|INFO|NOTICE|SUCCESS|WARN(?:ING)?|ERROR|ERR|CRIT(?:ICAL)?|FATAL|SEVERE|ALERT|EMERG(?:ENCY)?|PANIC)"
+)
+# What may stand before the first character of a line: a hole that copytruncate left, a byte order mark, a colour.
+_BEFORE = rb"\n\0*(?:\xef\xbb\xbf)?(?:\x1b\[[\d;]*m)*"
+_TIMED = (
+    rb"[\[(<]?(?:(" + _LEVEL + rb")[\])>]?(?:\x1b\[[\d;]*m)*[ \t:|-]+[\[(]?)?(?:(?:asctime|time|ts|timestamp)=\"?)?"
+    rb"(?:(\d{4}[-/]\d\d[-/]\d\d[T ]\d\d:\d\d:\d\d)|(\d\d/[A-Z][a-z]{2}/\d{4}[: ]\d\d:\d\d:\d\d))"
+    rb"(?:[.,]\d{1,9})?(?: ?(Z|UTC|GMT|[+-]\d\d:?\d\d)(?!\w))?"
+    rb"(?:[^\n\"']{0,80}?[^\w\n\"'](?:(" + _LEVEL + rb")(?!\w)|level=\"?([a-z]+)))?"
+)
+_LEVELLED = rb"(" + _LEVEL + rb")(?=[ :\t\]|])"
+_SYSLOG = rb"([A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d) "
+# A traceback, the exception at its end and what joins two of them belong to the line before.
+_ANY = (
+    rb"(?=[^\s\0])(?!Traceback \(most|During handling of|The above exc|"
+    rb"[A-Za-z_][\w.]*(?:Error|Exception|Exit|Interrupt|Warning)(?:: |\n))"
+)
+HEAD = re.compile(_BEFORE + rb"(?:" + _TIMED + rb"|" + _LEVELLED + rb")")
+HEAD_PLAIN = re.compile(_BEFORE + rb"(?:" + _TIMED + rb"|" + _LEVELLED + rb"|" + _SYSLOG + rb"|" + _ANY + rb")")
+_REQUEST = re.compile(rb'[\])]? "[A-Z]+ [^"\n]*" (\d)\d\d\b')
+_BAD = re.compile(rb"(?i)(?:\b|[a-z])(?:error|exception|fatal|panic|traceback)\b")
+_SEPARATORS = b" \t-:|]),"
+
+
+class Entry(NamedTuple):
+    """One entry of a log, by its bytes in the block; `time` as the log says it, None: it does not.
+
+    `level` None: lines before the first entry of a block, which belong to the one before it.
+    """
+
+    start: int
+    end: int
+    time: int | None
+    level: str | None
+    message: int | bytes
+    """Where in the block its message begins, or the message itself."""
+    code: str = ""
+    """SQLSTATE."""
+
+
+class Parser(Protocol):
+    """Finds the entries of a format in blocks of lines."""
+
+    def parse(self, data: bytes, before: int | None, done: bool) -> tuple[list[Entry], int]:
+        """Return entries and how many bytes they are; the rest is wanted again with more behind it.
+
+        :param before: moment of the line above, None when there is none.
+        :param done: nothing comes behind it.
+        """
+        ...
+
+    def strange(self, line: bytes) -> bool:
+        """Whether a line after the first of an entry (or an entry of one line) is not understood."""
+        ...
+
+
+class HeadParser:
+    """A format in which every entry begins with a time or a level, and all other lines belong to the entry above.
+
+    :param every: entries are also all lines that are not indented (`plain`).
+    """
+
+    def __init__(self, clock: Clock, every: bool = False) -> None:
+        self._clock, self._every = clock, every
+        self._heads = (HEAD_PLAIN if every else HEAD).finditer
+
+    def parse(self, data: bytes, before: int | None, done: bool) -> tuple[list[Entry], int]:
+        found, moment = list[Entry](), self._clock.moment
+        start = 0
+        level: str | None = None
+        time: int | None = None
+        message = 0
+        for head in self._heads(b"\n" + data):
+            at = head.start()
+            if at > start or level is not None:
+                found.append(Entry(start, at, time, level, message))
+            first, iso, clf, zone, second, lower, bare, *short = head.groups()
+            stamp = iso or clf or (short[0] if short else None)
+            time = None if stamp is None else moment(stamp, zone, before)
+            before = before if time is None else time
+            start, message = at, head.end() - 1
+            named = first or second or bare or (lower and lower.upper())
+            level = LEVELS.get(named, "none") if named else self._unnamed(data, message)
+        if done and (len(data) > start or level is not None):
+            found.append(Entry(start, len(data), time, level, message))
+            start = len(data)
+        return found, start
+
+    def _unnamed(self, data: bytes, at: int) -> str:
+        """Return the level of a line that names none: by the status of a request, of a plain one by its words."""
+        request = _REQUEST.match(data, at)
+        if request is not None:
+            return {b"5": "error", b"4": "warning"}.get(request[1], "info")
+        if self._every and _BAD.search(data, at, _line_end(data, at)):
+            return "error"
+        return "none"
+
+    def strange(self, line: bytes) -> bool:
+        return not self._every and line[:1] not in _CONTINUED and _JOINED.match(line) is None
+
+
+_CONTINUED = (b" ", b"\t", b"", b"\r", b"\n", b"}", b"]", b")", b"^", b"|", b"~")
+_JOINED = re.compile(
+    rb"Traceback \(most|[A-Za-z_][\w.]*(?:Error|Exception|Exit|Interrupt|Warning|Timeout|Refused|Fault)(?:: |\s*$)|"
+    rb"During handling of|The above exc|Caused by|Exception |\.\.\. |[+|] "
+)
+
+
+def _line_end(data: bytes, at: int) -> int:
+    end = data.find(b"\n", at)
+    return len(data) if end < 0 else end
+
+
+def message_of(data: bytes, entry: Entry) -> bytes:
+    """Return what an entry says: its first line, and the exception at the end of its last traceback."""
+    if isinstance(entry.message, bytes):
+        return entry.message
+    limit = min(entry.end, entry.start + (64 << 10))
+    end = data.find(b"\n", entry.message, limit)
+    if end < 0:
+        return data[entry.message : limit].lstrip(_SEPARATORS)
+    first = data[entry.message : end].lstrip(_SEPARATORS).rstrip()
+    tail = data[end + 1 : limit]
+    if tail and (at := tail.rfind(b"Traceback (most recent call last)")) >= 0:
+        ends = [line for line in tail[at:].split(b"\n")[1:] if line and line[:1] not in b" \t\r+|"]
+        return first + b" | " + ends[0].rstrip() if ends else first
+    return first

@@ -1,0 +1,262 @@
+"""What the entries of a window say, counted with bounded memory, in whatever order the files are read."""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from upkeep.adapters.log_app import Entry, message_of
+from upkeep.adapters.log_postgres_tally import DatabaseTally
+from upkeep.adapters.log_secrets import Scanner, redact, shown, visible
+from upkeep.core.log_files import Lines, Sample, Unread
+from upkeep.core.log_review import Hits, LogReport, Pattern, ReviewLimits, Secret
+
+_PATTERNS = 5000
+"""Patterns that are told apart while reading."""
+_CACHE = 50_000
+_SAMPLES = 5
+_EXAMPLES = 3
+_KEPT = 2000
+"""Bytes of a line that are kept for an example."""
+_TEXT = 120
+"""Characters of a pattern: it becomes the subject of findings and measurements."""
+_BAD = ("error", "critical")
+_SEVERE = ("warning", "error", "critical", "none")
+_VARIABLE = re.compile(
+    rb"(?P<uuid>\b[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}\b)"
+    rb"|(?P<url>\b[a-z][a-z0-9+.-]{1,20}://[^\s\"'<>]+)"
+    rb"|(?P<text>\"[^\"\n]*\"|(?<![A-Za-z0-9])'[^'\n]*'(?![A-Za-z0-9]))"
+    rb"|(?P<mail>[\w.+-]+@[\w-]+(?:\.[\w-]+)+)"
+    rb"|(?P<path>(?<![\w<.])(?:/[\w.@%+~,:=-]+)+/?)"
+    rb"|(?P<hex>\b0x[0-9a-fA-F]+|\b(?=[a-f]*[0-9])(?=[0-9]*[a-f])[0-9a-f]{8,}\b|\b(?=[A-F]*[0-9])(?=[0-9]*[A-F])[0-9A-F]{8,}\b)"
+    rb"|(?P<n>\d+(?:[.,:]\d+)*)"
+)  # fmt: skip
+_REQUEST = re.compile(rb'"([A-Z]+) ([^ ?"\n]*)[^"\n]*" (\d{3})\b')
+_NUMBER = re.compile(rb"(?<=/)[0-9a-fA-F-]*\d[0-9a-fA-F-]*(?=/|$)|\d+")
+
+
+def masked(message: bytes) -> bytes:
+    """Return a message with everything variable in it masked.
+
+    >>> masked(b"user 'bob' 10.0.0.1: no /tmp/x.7 for 0xff after 1.5 s")
+    b'user <text> <n>: no <path> for <hex> after <n> s'
+    >>> masked(b'"GET /claim/17?page=2 HTTP/1.1" 500 27')
+    b'GET /claim/<n> -> 500'
+    """
+    request = _REQUEST.match(message)
+    if request is not None:
+        # The route is what matters: which of the many numbers in it was asked for is not.
+        return b"%s %s -> %s" % (request[1], _NUMBER.sub(b"<n>", request[2]), request[3])
+    return _VARIABLE.sub(lambda m: b"<" + str(m.lastgroup).encode() + b">", message)
+
+
+@dataclass
+class _Seen:
+    """Count, first and last moment, and the examples that come first by time (and text)."""
+
+    keep: int = 1
+    count: int = 0
+    first: int | None = None
+    last: int | None = None
+    examples: list[tuple[int, bytes]] = field(default_factory=list)
+
+    def add(self, time: int | None, text: bytes) -> None:
+        self.count += 1
+        moment = 0 if time is None else time
+        if time is not None:
+            self.first = time if self.first is None else min(self.first, time)
+            self.last = time if self.last is None else max(self.last, time)
+        if len(self.examples) < self.keep or (moment, text) < self.examples[-1]:
+            self.examples = sorted([*self.examples, (moment, text)])[: self.keep]
+
+
+def _at(moment: int | None) -> datetime | None:
+    return None if moment is None else datetime.fromtimestamp(moment, UTC)
+
+
+class Tally:
+    """Counts the entries that lie in the window."""
+
+    def __init__(self, limits: ReviewLimits, database: bool = False) -> None:
+        self._limits = limits
+        self._scanner = Scanner(limits.allow)
+        self._levels = Counter[str]()
+        self._patterns: dict[str, _Seen] = {}
+        self._level_of: dict[str, str] = {}
+        self._names: dict[bytes, str] = {}
+        self._more = 0
+        self._classes = [_Class(name, p, name in limits.mild) for name, p in limits.classes.items()]
+        self._secrets: dict[tuple[str, str], _Seen] = {}
+        self._database = DatabaseTally() if database else None
+        self._strange = _Seen(keep=_SAMPLES)
+        self._from: dict[bytes, str] = {}
+        self.read = self.inside = self.outside = self.unparsed = self.bytes = 0
+
+    def take(self, data: bytes, entries: Sequence[Entry], family: str) -> None:
+        """Take the entries of a block that lie in the window; their times are filled in, None where nobody knows."""
+        if not entries:
+            return
+        for entry in entries:
+            level = entry.level
+            if level is None:
+                continue
+            self._levels[level] += 1
+            if level in _BAD:
+                self._error(data, entry, level)
+            if self._database is not None:
+                self._tell_database(self._database, data, entry, level)
+        low, high = entries[0].start, entries[-1].end
+        part = data if high - low == len(data) else data[low:high]
+        lower = part.lower()
+        starts = [entry.start - low for entry in entries]
+        for kind in self._classes:
+            kind.take(part, lower, starts, entries, low)
+        for leak in self._scanner.scan(part, lower):
+            entry = entries[bisect_right(starts, leak.start) - 1]
+            if leak.start < entry.end - low:
+                around = part[max(part.rfind(b"\n", 0, leak.start) + 1, leak.start - 200) : leak.end + 40]
+                # Redacted here already: what is kept must not depend on the secret, nor hold it for long.
+                text = redact(around.split(b"\n", 1)[0])
+                self._secrets.setdefault((leak.kind, family), _Seen()).add(entry.time, text)
+
+    def _error(self, data: bytes, entry: Entry, level: str) -> None:
+        message = message_of(data, entry)
+        message = message if len(message) < _KEPT else message[:_KEPT]
+        key = masked(message.split(b"\n", 1)[0])
+        name = self._names.get(key)
+        if name is None:
+            if len(self._names) > _CACHE:
+                self._names.clear()
+            name = self._names[key] = _name(message, level)
+        seen = self._patterns.get(name)
+        if seen is None:
+            if len(self._patterns) >= _PATTERNS:
+                self._more += 1
+                return
+            seen = self._patterns[name] = _Seen()
+            self._level_of[name] = level
+        seen.add(entry.time, message)
+
+    def _tell_database(self, database: DatabaseTally, data: bytes, entry: Entry, level: str) -> None:
+        if isinstance(entry.message, bytes):
+            text = entry.message
+        else:
+            end = _end_of_message(data, entry.message, min(entry.end, entry.start + (64 << 10)))
+            text = data[entry.message : end]
+        database.take(text, entry.time or 0, level, entry.code)
+
+    def stranger(self, line: bytes, time: int | None, family: str) -> None:
+        """Take a line that nobody understands."""
+        line = line[:_KEPT]
+        self._strange.add(time, line)
+        if any(line == kept for _, kept in self._strange.examples):
+            self._from[line] = family
+
+    def result(self, unread: Sequence[Unread]) -> LogReport:
+        """Return what was counted."""
+        most = self._limits.patterns
+        ordered = sorted(self._patterns.items(), key=lambda p: (-p[1].count, p[0]))
+        lines = Lines(
+            read=self.read,
+            in_window=self.inside,
+            outside=self.outside,
+            unparsed=self.unparsed,
+            bytes=self.bytes,
+            samples=tuple(
+                Sample(path=self._from.get(text, ""), offset=0, text=shown(text, 200))
+                for _, text in self._strange.examples
+            ),
+            unread=tuple(unread),
+        )
+        return LogReport(
+            lines=lines,
+            entries=sum(self._levels.values()),
+            levels=dict(sorted(self._levels.items())),
+            patterns=tuple(
+                Pattern(
+                    text=name,
+                    level=self._level_of[name],
+                    count=seen.count,
+                    first=_at(seen.first),
+                    last=_at(seen.last),
+                    example=shown(seen.examples[0][1]),
+                )
+                for name, seen in ordered[:most]
+            ),
+            more_patterns=self._more + sum(seen.count for _, seen in ordered[most:]),
+            hits=tuple(kind.result() for kind in self._classes),
+            secrets=tuple(
+                Secret(
+                    kind=kind,
+                    file=visible(family, 100),
+                    count=seen.count,
+                    first=_at(seen.first),
+                    last=_at(seen.last),
+                    example=shown(seen.examples[0][1]),
+                )
+                for (kind, family), seen in sorted(self._secrets.items())
+            ),
+            database=self._database.result(self._limits.statements) if self._database else None,
+        )
+
+
+def _name(message: bytes, level: str) -> str:
+    """Return the stable short text of a pattern."""
+    text = masked(redact(message)).split(b"\n", 1)[0]
+    return visible(level.encode() + b": " + b" ".join(text.split()), _TEXT)
+
+
+def _end_of_message(data: bytes, at: int, limit: int) -> int:
+    """Return where a message ends whose further lines begin with a tab, as the server writes them."""
+    while True:
+        end = data.find(b"\n", at, limit)
+        if end < 0:
+            return limit
+        if data[end + 1 : end + 2] != b"\t":
+            return end
+        at = end + 1
+
+
+class _Class:
+    """One kind of trouble: lines that hold all words of one of its phrases."""
+
+    def __init__(self, name: str, phrases: Sequence[str], mild: bool) -> None:
+        self._name, self._mild = name, mild
+        self._phrases = []
+        for phrase in phrases:
+            words = sorted((w.encode() for w in phrase.lower().split()), key=len, reverse=True)
+            if words:
+                self._phrases.append((words[0], [re.compile(rb"(?<![a-z0-9])" + re.escape(w)) for w in words]))
+        self._seen = _Seen(keep=_EXAMPLES)
+
+    def take(self, part: bytes, lower: bytes, starts: list[int], entries: Sequence[Entry], low: int) -> None:
+        """Count the entries of a part of a block, each once, whatever number of phrases it holds."""
+        counted: set[int] = set()
+        for literal, words in self._phrases:
+            at = lower.find(literal)
+            while at >= 0:
+                n = bisect_right(starts, at) - 1
+                end = lower.find(b"\n", at)
+                end = len(lower) if end < 0 else end
+                entry = entries[n]
+                fits = at < entry.end - low and (self._mild or entry.level in _SEVERE or entry.level is None)
+                if fits and n not in counted:
+                    begin = lower.rfind(b"\n", 0, at) + 1
+                    if all(word.search(lower, begin, end) for word in words):
+                        counted.add(n)
+                        self._seen.add(entry.time, part[begin : min(end, begin + _KEPT)])
+                at = lower.find(literal, end if fits else at + len(literal))
+
+    def result(self) -> Hits:
+        seen = self._seen
+        return Hits(
+            name=self._name,
+            count=seen.count,
+            first=_at(seen.first),
+            last=_at(seen.last),
+            examples=tuple(shown(text, 200) for _, text in seen.examples),
+        )
