@@ -15,7 +15,10 @@ from upkeep.core.backup import Archiver
 from upkeep.core.cadence import Window
 from upkeep.core.catalogue import Catalogue
 from upkeep.core.copies import Copies
+from upkeep.core.drift import Drifts
 from upkeep.core.http import NoReply, Reply, Request
+from upkeep.core.model_health import Models
+from upkeep.core.outdated import OutdatedLister
 from upkeep.core.physical import Physical
 from upkeep.core.recovery import Recoverer
 from upkeep.core.restore import Restorer
@@ -179,8 +182,11 @@ class Tools:
     copies: Copies
     trees: Trees
     recovery: Recoverer
+    drifts: Drifts
     auditor: Auditor
+    outdated: OutdatedLister
     rotator: Rotator
+    models: Models
     history: History
     catalogue: Catalogue
     now: Callable[[], datetime]
