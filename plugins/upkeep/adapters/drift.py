@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -10,10 +11,13 @@ from typing import TYPE_CHECKING
 from upkeep.adapters import profile_store
 from upkeep.adapters.scoring_data import Rows, ScoringData
 from upkeep.core.drift import Drifted, Profile, Profiled, ProfileEntry, ProfileIndex, ReadState, Stretch
+from upkeep.core.errors import ConfigurationError
 from upkeep.core.system import System
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
+
+_FEATURES = ("features", "feature_names", "feature_columns", "feature_names_in", "columns")
 
 
 class Drifts:
@@ -50,6 +54,21 @@ class Drifts:
             read=_state(rows),
             profile=Profile(target=target, start=start, end=end, rows=builder.rows, columns=columns),
         )
+
+    def features(self, path: str) -> tuple[str, ...] | None:
+        """Return the features that a metadata file names."""
+        try:
+            said = json.loads(Path(path).read_bytes())
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise ConfigurationError(
+                f"{path}: the model's metadata cannot be read: {error}", "name its `features` in the system file"
+            ) from error
+        named = next((said[key] for key in _FEATURES if key in said), None) if isinstance(said, dict) else None
+        if not isinstance(named, list) or not all(isinstance(name, str) for name in named):
+            return None
+        return tuple(named) or None
 
     def index(self, folder: str) -> ProfileIndex:
         """Return what a profile folder holds."""

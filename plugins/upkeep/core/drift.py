@@ -205,6 +205,13 @@ class Drifts(Protocol):
         """Build a profile of a stretch of data. :raises UpkeepError: as `drifted` does."""
         ...
 
+    def features(self, path: str) -> tuple[str, ...] | None:
+        """Return the features that a metadata file (JSON) names, None where it names none or is not there.
+
+        :raises ConfigurationError: it cannot be read.
+        """
+        ...
+
     def index(self, folder: str) -> ProfileIndex:
         """Return what a profile folder holds; nothing where there is no folder.
 
