@@ -19,7 +19,7 @@ Django==5.1.6
 djangorestframework==3.15.2
 psycopg[binary]==3.2.4
 celery==5.4.0
-redis==5.2.1
+django-redis==5.4.0
 boto3==1.36.16
 gunicorn==23.0.0
 PyJWT==2.10.1
@@ -78,7 +78,7 @@ _NPM: dict[str, tuple[str, dict[str, str], dict[str, str]]] = {
             "react": "18.3.1", "react-dom": "18.3.1", "recharts": "2.15.1", "zod": "3.24.1",
         },
         # An old tool of the build brings it; nobody hands it arguments.
-        {"mkdirp": "0.5.1", "minimist": "0.0.8", "semver": "7.7.1"},
+        {"mkdirp": "0.5.5", "minimist": "1.2.5", "semver": "7.7.1"},
     ),
 }  # fmt: skip
 

@@ -7,12 +7,14 @@ import hashlib
 import http.client
 import json
 import os
+import signal
 import smtplib
 import sqlite3
 import subprocess
 import sys
+import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import date
@@ -356,6 +358,54 @@ def test_health_is_asked_of_the_database(lab: Lab) -> None:
     lab.clusters["campus"].start()
     assert _get(lab, "campus", "/health")[0] == 200
     assert _get(lab, "claims", "/health")[0] == 200
+
+
+def test_services_write_logs_and_open_them_anew(lab: Lab) -> None:
+    """A request is a line of nginx's log; after a rename and a signal the next ones go to a new file, but a deaf one's.
+
+    The lab's own signal reaches that one, too.
+    """
+    _get(lab, "campus", "/health?told")
+    file = lab.home / "campus/logs/nginx/access.log"
+    _until(lambda: ' "GET /health HTTP/1.1" 200 ' in file.read_text().splitlines()[-1])
+    pid = int((lab.home / "campus/run/nginx.pid").read_text())
+    assert pid == lab.web.pid
+    deaf = lab.home / "molecular/logs/api.log"
+    for log in (file, deaf):
+        log.rename(log.with_name("renamed"))
+    os.kill(pid, signal.SIGUSR1)
+    _until(file.exists)
+    _get(lab, "campus", "/health")
+    assert "/health" in file.read_text() and not deaf.exists()
+    os.kill(pid, signal.SIGUSR2)
+    _until(deaf.exists)
+
+
+def test_models_answer_and_the_index_knows_packages(lab: Lab) -> None:
+    """The services answer from the trained models; the newest version of a package is the lab's to say."""
+    body = json.dumps({"amount": 9000.0, "age": 41, "incidents": 4, "policy_kind": "motor"}).encode()
+    answer = json.loads(urllib.request.urlopen(f"{lab.web.url('claims')}/api/predict", data=body, timeout=5).read())
+    assert answer["model"] == "risk-3.2.0" and answer["probability"] > 0.9
+    index = lab.environment()["UV_DEFAULT_INDEX"]
+    found = json.loads(urllib.request.urlopen(f"{index}/sqlalchemy/", timeout=5).read())
+    assert {"1.4.54", "2.0.37"} <= {*found["versions"]}
+
+
+def test_stray_databases_come_and_go(lab: Lab) -> None:
+    """The old one is the fault; the fresh one belongs to a test that runs."""
+    folder = lab.home / "student/scratch"
+    ages = {file.name: time.time() - file.stat().st_mtime for file in folder.glob("test_*.db")}
+    assert ages["test_import.db"] > 10 * 86_400 and ages["test_today.db"] < 86_400
+    PLANTERS["stray_database"](lab, False)
+    assert {file.name for file in folder.iterdir()} == {"test_today.db"}
+    PLANTERS["stray_database"](lab, True)
+
+
+def _until(true: Callable[[], object], seconds: float = 10) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def test_the_environment_reaches_everything(lab: Lab) -> None:
