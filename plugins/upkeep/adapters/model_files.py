@@ -7,9 +7,11 @@ overwrite what lies elsewhere. Nothing is loaded here, only read.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import stat
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -23,7 +25,7 @@ from upkeep.core.tree import FileSet
 VERSIONS, REFERENCE = "versions", "reference"
 """Folders beside the model's files that hold their dated copies, and the reference profiles of its data."""
 _USUAL_METADATA = ("model_metadata.json", "metadata.json")
-_METADATA_BYTES = 8 << 20
+_METADATA_BYTES, _JSON_BYTES = 8 << 20, 64 << 20
 
 
 def look(target: ModelTarget) -> FilesSeen:
@@ -45,7 +47,7 @@ def look(target: ModelTarget) -> FilesSeen:
         except OSError as error:
             refused[name] = error.strerror or str(error)
     metadata = _metadata(folder, target.metadata)
-    return FilesSeen(folder, tuple(files.values()), metadata, tuple(absent), refused)
+    return FilesSeen(folder, tuple(files.values()), metadata, tuple(absent), refused, _broken(folder, files.values()))
 
 
 def read(folder: str, name: str) -> ModelFile:
@@ -91,6 +93,21 @@ def _names(folder: str, target: ModelTarget) -> tuple[list[str], list[str], dict
 def _literal(path: str) -> str:
     """Write a path as a glob that means only itself."""
     return re.sub(r"([*?\[])", r"[\1]", path)
+
+
+def _broken(folder: str, files: Iterable[ModelFile]) -> dict[str, str]:
+    """Return the JSON files that are none, and why; larger ones than can be read at once are passed over."""
+    broken = {}
+    for one in files:
+        if one.name.lower().endswith(".json") and one.size <= _JSON_BYTES:
+            try:
+                with tree_scan.opened(folder, one.name, os.O_RDONLY) as handle, os.fdopen(os.dup(handle), "rb") as file:
+                    json.load(file)
+            except (ValueError, RecursionError) as error:
+                broken[one.name] = str(error)[:120]
+            except OSError as error:
+                broken[one.name] = error.strerror or str(error)
+    return broken
 
 
 def _metadata(folder: str, named: str | None) -> Metadata:

@@ -52,7 +52,7 @@ class Metadata:
 class FilesSeen:
     """A model's folder. `absent` are globs that match nothing, `refused` names that cannot be read, and why.
 
-    The folder itself is refused as `.`.
+    The folder itself is refused as `.`. `broken` are JSON files that are none, and why.
     """
 
     folder: str
@@ -60,6 +60,7 @@ class FilesSeen:
     metadata: Metadata
     absent: tuple[str, ...] = ()
     refused: Mapping[str, str] = field(default_factory=dict)
+    broken: Mapping[str, str] = field(default_factory=dict)
 
     def path(self, file: ModelFile) -> str:
         """Return where a file lies."""
