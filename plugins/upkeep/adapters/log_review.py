@@ -42,6 +42,12 @@ class Reader:
         :raises TransientError: the files kept being rotated while they were read.
         :raises ConfigurationError: an expression of the allow-list is none.
         """
+        try:
+            ZoneInfo(order.zone)
+        except (KeyError, ValueError, OSError):
+            raise ConfigurationError(
+                f"{order.target}: time_zone {order.zone!r} is none", "give an IANA time zone such as Europe/Berlin"
+            ) from None
         reason: Exception | None = None
         for n in range(_TRIES):
             try:

@@ -17,6 +17,7 @@ from upkeep.core.catalogue import Catalogue
 from upkeep.core.copies import Copies
 from upkeep.core.drift import Drifts
 from upkeep.core.http import NoReply, Reply, Request
+from upkeep.core.log_review import LogReader
 from upkeep.core.model_health import Models
 from upkeep.core.outdated import OutdatedLister
 from upkeep.core.physical import Physical
@@ -182,6 +183,7 @@ class Tools:
     copies: Copies
     trees: Trees
     recovery: Recoverer
+    logs: LogReader
     drifts: Drifts
     auditor: Auditor
     outdated: OutdatedLister
