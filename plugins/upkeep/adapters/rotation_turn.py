@@ -91,6 +91,7 @@ def _rename(place: Place, rotation: Rotation, order: Order, work: Path) -> Turne
     with _prepared(place) as put_in_place:
         by, trouble = rotation_logrotate.choose(place, rotation, order)
         if by:
+            free_name(place)  # logrotate would not wait for the next second
             complaints = rotation_logrotate.run(by, place, order, work)
         if place.inode_of(place.leaf) == old.st_ino:
             if by and order.program == "logrotate":

@@ -45,8 +45,8 @@ def first_time(text: str, zone: str) -> datetime | None:
             try:
                 if found := read(line, zone):
                     return found.astimezone(UTC)
-            except (ValueError, OverflowError):
-                continue  # digits that look like a time and are none
+            except (ValueError, OverflowError, KeyError):
+                continue  # digits that look like a time and are none, or a zone that nobody knows
     return None
 
 
