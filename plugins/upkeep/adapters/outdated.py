@@ -35,9 +35,7 @@ _PATIENCE = 3
 _HINT = "check the index of the machine (pip.conf, uv.toml, .npmrc, PIP_INDEX_URL) and the way to it"
 
 
-def make_lister(
-    registries: Callable[[], Registries] = configured, root: Path = Path("/")
-) -> OutdatedLister:
+def make_lister(registries: Callable[[], Registries] = configured, root: Path = Path("/")) -> OutdatedLister:
     """Return what `Tools.outdated` is."""
 
     def find(target: DependenciesTarget, listed: Listed, lookup: Lookup) -> Outdated:
@@ -111,7 +109,8 @@ class _Asking:
 
     def about(self, packages: Sequence[Package]) -> list[Newer | Unlisted]:
         """Return what is newer, and what could not be found out; an index that is away is told once."""
-        shares = [packages[n::_AT_ONCE] for n in range(min(_AT_ONCE, len(packages)))]
+        threads = min(_AT_ONCE, -(-len(packages) // 4))  # a connection costs as much as a few questions
+        shares = [packages[n::threads] for n in range(threads)]
         with ThreadPoolExecutor(max(1, len(shares)), thread_name_prefix="index") as pool:
             found = [one for share in pool.map(self._share, shares) for one in share]
         for place, reason in sorted(self._away.items()):
@@ -154,7 +153,7 @@ class _Asking:
                 self._away[place] = f"{reason}, {_PATIENCE} times"
 
     def _releases(self, client: Client, package: Package) -> tuple[list[Release], str] | None:
-        timeout = min(self._ends - time.monotonic(), _EACH)
+        timeout = round(min(self._ends - time.monotonic(), _EACH), 1)
         if timeout <= 0:
             raise AwayError("there was no time left to ask it; raise `timeout`")
         if package.ecosystem == "npm":
