@@ -47,17 +47,16 @@ def _mean(statement: Statement) -> float:
 
 def _slow(database: DatabaseEvents, settings: Settings) -> Iterator[Finding]:
     statements = _distinct(database.statements)
-    late = sorted(
-        (s for s in statements if settings.slow_query.judge(_mean(s)).rank), key=lambda s: (-s.total_ms, s.text)
-    )
+    late = [s for s in statements if settings.slow_query.judge(_mean(s)).rank]
+    late = sorted(late, key=lambda s: (-s.total_ms, s.text))
     for statement in late[: settings.top]:
         yield from judged(
             "slow_query",
             statement.text[:_KEY],
             settings.slow_query,
             _mean(statement),
-            message=f"{statement.count:,} x, on average {_mean(statement):,.0f} ms, at worst {statement.worst_ms:,.0f} ms,"
-            f" {statement.total_ms / 1000:,.1f} s in all:\n{statement.text}",
+            message=f"{statement.count:,} x, on average {_mean(statement):,.0f} ms, at worst"
+            f" {statement.worst_ms:,.0f} ms, {statement.total_ms / 1000:,.1f} s in all:\n{statement.text}",
             hint="EXPLAIN (ANALYZE, BUFFERS) with real values, on a copy or at a quiet hour; see database.slow_queries",
             unit=" ms",
         )
