@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ import yaml
 from lab import planters, planters_care, planters_logs, planters_models
 from lab.log_writers import write_logs
 from lab.manifests import write_manifests
+from lab.profiles import write_profiles
 from lab.scoring import write_scoring
 
 if TYPE_CHECKING:
@@ -47,7 +49,8 @@ def set_faults(lab: Lab, planted: bool) -> None:
         PLANTERS[name](lab, planted)
     write_logs(lab, planters_logs.CHANGES)
     write_manifests(lab.home, planters_models.pins(lab))
-    write_scoring(lab, planters_models.scoring_changes(lab))
+    if write_scoring(lab, planters_models.scoring_changes(lab)):
+        write_profiles(lab, datetime.now(UTC))
 
 
 PLANTERS: dict[str, Callable[[Lab, bool], None]] = {

@@ -1,7 +1,7 @@
 """Tables with what the models were asked, what they answered, and what turned out to be true a day later.
 
 They end with the moment of `up` and are filled anew on another day: many rows for two weeks, which weekly and daily
-runs answer for, and few for half a year, which monthly and quarterly ones do.
+runs answer for, and few for most of a year, which monthly and quarterly ones do.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from lab.embedded import Lab
 
 DAYS, DAILY, LEAST_DAILY = 16, 1200, 300
-OLDER_DAYS, OLDER_DAILY = 200, 40
+OLDER_DAYS, OLDER_DAILY = 290, 40
 LABELLED_AFTER = timedelta(days=1)
 # Tables that change from day to day and with the faults; the others are the same for the same day and scale.
 TABLES = {name: f"{name}_scoring" for name in KINDS}
@@ -42,7 +42,7 @@ def write_scoring(lab: Lab, faults: dict[str, dict[str, Change]], now: datetime 
     known: dict[str, str] = json.loads(marks.read_text()) if marks.exists() else {}
     written = []
     for name in KINDS:
-        mark = f"2 {lab.scale:g} {newest('daily', now).end:%Y-%m-%d} {' '.join(sorted(faults.get(name, {})))}"
+        mark = f"3 {lab.scale:g} {newest('daily', now).end:%Y-%m-%d} {' '.join(sorted(faults.get(name, {})))}"
         if known.get(name) != mark:
             _fill(lab, KINDS[name], faults.get(name, {}), now)
             known[name] = mark
