@@ -124,7 +124,7 @@ KINDS = (
     _Kind(
         "card number",
         (b"0" * 13, b"0000 0000 0000", b"0000-0000-0000", b"0000 000000 0000", b"0000-000000-0000"),
-        re.compile(rb"(?<![\w.+/=-])(?P<s>\d(?:[ -]?\d){12,18})(?![\w+/=]|[.-]\d)"),
+        re.compile(rb"(?<![\w.+/-])(?P<s>\d(?:[ -]?\d){12,18})(?![\w+/=]|[.-]\d)"),
         _card,
     ),
 )
@@ -190,7 +190,7 @@ def _span(match: re.Match[bytes]) -> tuple[int, int]:
 
 _MAIL = re.compile(rb"[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63})+")
 _KEYS_OF_ROWS = re.compile(rb"(Key \([^)]{0,200}\)=)\(.{0,400}?\)(?= |\.|$)|(Failing row contains )\(.*")
-_BLOCK_KEY = re.compile(rb"(-----BEGIN [A-Z ]*PRIVATE KEY[A-Z ]*-----).*", re.DOTALL)
+_BLOCK_KEY = re.compile(rb"-----BEGIN [A-Z ]*PRIVATE KEY.*", re.DOTALL)
 _ALL = Scanner()
 
 
@@ -200,6 +200,8 @@ def redact(text: bytes) -> bytes:
     >>> redact(b"login of bob@example.com with password=hunter2 at postgres://app:pw@db/x")
     b'login of [email] with password=[password] at postgres://app:[password in URL]@db/x'
     """
+    # Without its heading nothing would tell that the rest is a key.
+    text = _BLOCK_KEY.sub(b"[private key]", text) if b"-----BEGIN" in text else text
     found = sorted(_ALL.scan(text), key=lambda leak: (leak.start, -leak.end))
     out, at = [], 0
     for leak in found:
@@ -207,7 +209,6 @@ def redact(text: bytes) -> bytes:
             out += [text[at : leak.start], f"[{leak.kind}]".encode()]
         at = max(at, leak.end)
     cleaned = b"".join([*out, text[at:]])
-    cleaned = _BLOCK_KEY.sub(rb"\1 [private key]", cleaned) if b"-----BEGIN" in text else cleaned
     cleaned = _MAIL.sub(b"[email]", cleaned) if b"@" in cleaned else cleaned
     return _KEYS_OF_ROWS.sub(lambda m: (m[1] or m[2]) + b"(?)", cleaned) if b"(" in cleaned else cleaned
 
