@@ -10,6 +10,9 @@ from upkeep.core.drift import Kind
 if TYPE_CHECKING:
     import pyarrow as pa
 
+LARGEST = 1e150
+"""Numbers beyond it count as infinite: the square of one overflows, and no column has them on purpose."""
+
 
 class Values(NamedTuple):
     """The values of one column of one batch, as those of the kind they are compared as."""
@@ -78,7 +81,7 @@ def _numbers(array: Any, found: Kind) -> Values:
         array = array.cast(pa.float64(), safe=False)
     empty = array.null_count
     values = (pc.drop_null(array) if empty else array).to_numpy(zero_copy_only=False).astype(np.float64, copy=False)
-    finite = np.isfinite(values)
+    finite = np.abs(values) < LARGEST
     kept = int(finite.sum())
     if kept == len(values):
         return Values(values, empty - lost, 0, foreign, lost, example)
@@ -141,7 +144,7 @@ def category(value: Any) -> str:
         return "true" if value else "false"
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
-    return value if isinstance(value, str) else str(value)
+    return str(value).lower() if value in ("True", "TRUE", "False", "FALSE") else str(value)
 
 
 def inferred(batch: pa.RecordBatch) -> bool:

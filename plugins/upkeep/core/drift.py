@@ -98,8 +98,8 @@ class ProfileIndex(Model):
     versions: tuple[ProfileEntry, ...] = ()
 
     def at(self, moment: datetime) -> ProfileEntry | None:
-        """Return the version that was current at a moment, None when there was none yet."""
-        return max((e for e in self.versions if e.made_at <= moment), key=lambda e: e.version, default=None)
+        """Return the version that was current just before a moment, None when there was none yet."""
+        return max((e for e in self.versions if e.made_at < moment), key=lambda e: e.version, default=None)
 
     @property
     def current(self) -> ProfileEntry | None:
