@@ -251,7 +251,8 @@ def cut(handler: BaseHTTPRequestHandler) -> None:
     ("page", "reason"),
     [
         (500, "status 500"), (403, "status 403"), (302, "status 302"), (cut, "ended before"),
-        (drip, "no (complete|time)"), (b"<html>", "no JSON"), (b"{}", "no list `files`"), (b'{"files": []}', "no file"), (b"\xff", "UTF-8"),
+        (drip, "no (complete|time)"), (b"<html>", "no JSON"), (b"{}", "no list `files`"),
+        (b'{"files": []}', "no file"), (b"\xff", "UTF-8"),
         (b'{"files": [{"filename": "x"}]' , "no JSON"), (b'{"files":' + b"[" * 100_000, "nested"),
         (b'{"files": {}}', "no list `files`"),
     ],

@@ -53,6 +53,27 @@ def python_releases(client: Client, name: str, python: str, timeout: float) -> l
     return _python_releases(files, name, python)
 
 
+def python_hashes(client: Client, name: str, version: str, timeout: float) -> list[str]:
+    """Return the SHA-256 of every file of a version; nothing when the index does not give all of them.
+
+    :raises UnreadableError: the answer cannot be read. :raises AwayError: there was none. :raises SlowError: as above.
+    """
+    from packaging.version import Version
+
+    reply = _get(client, f"/{quote(name, safe='')}/", timeout)
+    if reply is None or "html" in reply.headers.get("content-type", ""):
+        return []
+    files = json_object(reply.body).get("files")
+    ours = [
+        one
+        for one in (files if isinstance(files, list) else ())
+        if isinstance(one, dict) and _version_of(str(one.get("filename")), name) == Version(version)
+    ]
+    hashes = [one["hashes"].get("sha256") for one in ours if isinstance(one.get("hashes"), dict)]
+    known = [one for one in hashes if isinstance(one, str) and re.fullmatch(r"[0-9a-f]{64}", one)]
+    return known if len(known) == len(ours) else []
+
+
 def npm_releases(client: Client, name: str, timeout: float) -> tuple[list[Release], str] | None:
     """Return the releases of a package and what its makers call the latest; None when the registry has no such package.
 
@@ -194,4 +215,4 @@ def _moment(value: Any) -> datetime | None:
     return found.replace(tzinfo=UTC) if found and found.tzinfo is None else found
 
 
-__all__ = ["AwayError", "Release", "SlowError", "npm_releases", "python_releases"]
+__all__ = ["AwayError", "Release", "SlowError", "npm_releases", "python_hashes", "python_releases"]

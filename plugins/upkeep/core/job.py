@@ -19,7 +19,7 @@ from upkeep.core.drift import Drifts
 from upkeep.core.http import NoReply, Reply, Request
 from upkeep.core.log_review import LogReader
 from upkeep.core.model_health import Models
-from upkeep.core.outdated import OutdatedLister
+from upkeep.core.outdated import OutdatedLister, Updater
 from upkeep.core.physical import Physical
 from upkeep.core.recovery import Recoverer
 from upkeep.core.restore import Restorer
@@ -187,6 +187,7 @@ class Tools:
     drifts: Drifts
     auditor: Auditor
     outdated: OutdatedLister
+    updates: Updater
     rotator: Rotator
     models: Models
     history: History

@@ -142,18 +142,21 @@ class Updater(Protocol):
     """Proposes and applies updates. See `adapters.updates`."""
 
     def highest(self, ecosystem: str, versions: Sequence[str]) -> str:
-        """Return the newest of some versions; empty when there is none. :raises ValueError: one is none."""
+        """Return the newest of some versions; empty when there is none, or one cannot be read."""
         ...
 
     def patches(self, packages: Sequence[Package], timeout: float) -> tuple[tuple[Wanted, ...], tuple[Unlisted, ...]]:
         """Return the newest patch-level release of each Python package that is behind it, and what is not known."""
         ...
 
+    def manifests(self, target: DependenciesTarget) -> tuple[str, ...]:
+        """Return the paths of a target's manifests, its patterns filled in."""
+        ...
+
     def propose(self, manifest: str, wanted: Sequence[Wanted], *, environment: str | None, timeout: float) -> Change:
         """Return the change of a requirements file that meets some wishes. Nothing is written.
 
         :param environment: interpreter for which a resolver is asked; None: ours.
-        :raises UpkeepError: the manifest cannot be read.
         """
         ...
 
@@ -176,6 +179,10 @@ class Updater(Protocol):
 
     def unfinished(self, manifest: str) -> str:
         """Return what an apply that was cut off has left in place untested; empty when there is nothing."""
+        ...
+
+    def put_back(self, manifest: str) -> Applied:
+        """Put the file back that an apply which was cut off has replaced."""
         ...
 
     def run(self, command: Sequence[str], timeout: float) -> Applied:

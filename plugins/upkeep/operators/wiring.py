@@ -145,6 +145,7 @@ def make_tools(history: History, catalogue: Catalogue, log: logging.Logger) -> T
         sqlite,
         sqlite_work,
         tree_backup,
+        updates,
         volume,
         workbench,
     )
@@ -167,6 +168,7 @@ def make_tools(history: History, catalogue: Catalogue, log: logging.Logger) -> T
         drifts=drift.Drifts(scoring_data.ScoringData(conninfo, connection), scratch),
         auditor=audit.Auditor(http.opener(connection), docker_address, home() / "advisories"),
         outdated=outdated.make_lister(),
+        updates=updates.Updates(),
         models=models.make_models(conninfo, connection, http.opener(connection), scratch),
         logs=log_review.Reader(home() / "logs"),
         history=history,
