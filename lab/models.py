@@ -43,7 +43,13 @@ def seed_models(home: Path, now: datetime) -> None:
         if young and known["hashes"] == _hashes(trained[name]):
             continue
         put_model(home, name, trained[name])
-        _replace(metadata, _json(_metadata(KINDS[name], trained[name], now)))
+        date = (now - timedelta(days=TRAINED_DAYS_AGO)).replace(hour=3, minute=0, second=0, microsecond=0)
+        write_metadata(home / folder, KINDS[name], trained[name], date)
+
+
+def write_metadata(folder: Path, kind: Kind, trained: Path, date: datetime, version: str = VERSION) -> None:
+    """Write what is said of a model, under the names of the student guide as well (ST-M04)."""
+    _replace(folder / "model_metadata.json", _json(_metadata(kind, trained, date, version)))
 
 
 def put_model(home: Path, name: str, trained: Path | None = None) -> None:
@@ -77,13 +83,11 @@ def _train(name: str, folder: Path) -> None:
         raise LabError(f"training the model of {name} failed:\n{done.stderr[-2000:]}")
 
 
-def _metadata(kind: Kind, trained: Path, now: datetime) -> dict[str, Any]:
-    """Return what is said of a model, under the names of the student guide as well (ST-M04)."""
+def _metadata(kind: Kind, trained: Path, date: datetime, version: str) -> dict[str, Any]:
     scores = json.loads((trained / "scores.json").read_text())
-    date = (now - timedelta(days=TRAINED_DAYS_AGO)).replace(hour=3, minute=0, second=0, microsecond=0)
     return {
         "model": "risk-model",
-        "version": VERSION,
+        "version": version,
         "training_date": date.isoformat(),
         "training_rows": ROWS,
         "features": kind.features,

@@ -6,12 +6,13 @@ and `manifests.write_manifests` write afterwards.
 
 from __future__ import annotations
 
+import json
 import re
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from lab.model_rows import Columns
-from lab.models import FOLDERS, put_model
+from lab.models import FOLDERS, TRAINED_DAYS_AGO, put_model
 from lab.planted import Planted
 from lab.scoring import Change
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 # The versions of which the mirror of advisories knows the most, by manifest.
 _VULNERABLE = {"claims/requirements.txt": ("Django", "3.2.0"), "campus/package-lock.json": ("lodash", "4.17.11")}
 _OLD = {"student/requirements.txt": ("SQLAlchemy", "1.4.54")}
+OLD_DAYS = 200
 _FLIPPED = 0.06  # of the labels: the model is right 97 times in 100 without
 
 
@@ -63,6 +65,18 @@ def changed_model_file(lab: Lab, planted: bool) -> None:
     if planted:
         file = lab.home / FOLDERS["student"] / "risk_model.pkl"
         file.write_bytes(file.read_bytes() + b"\n")  # after the end of the pickle: it still loads
+
+
+def old_training(lab: Lab, planted: bool) -> None:
+    """Let student's metadata say that the model was trained long ago, or as lately as all the others."""
+    file = lab.home / FOLDERS["student"] / "model_metadata.json"
+    told = json.loads(file.read_text())
+    now = datetime.now(UTC)
+    is_old = now - datetime.fromisoformat(told["training_date"]) > timedelta(days=OLD_DAYS // 2)
+    if is_old is not planted:
+        days = OLD_DAYS if planted else TRAINED_DAYS_AGO
+        date = (now - timedelta(days=days)).replace(hour=3, minute=0, second=0, microsecond=0)
+        file.write_text(json.dumps(told | {"training_date": date.isoformat()}, indent=2) + "\n")
 
 
 def pins(lab: Lab) -> dict[str, dict[str, str]]:

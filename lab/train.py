@@ -17,15 +17,15 @@ VERSION = "3.2.0"
 ROWS = 12_000
 
 
-def train(kind: Kind, folder: Path) -> None:
+def train(kind: Kind, folder: Path, version: str = VERSION, count: int = ROWS) -> None:
     """Train on seeded rows and write `risk_model.pkl`, `risk_model.json` and `scores.json`."""
     from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
 
-    known, unseen = rows(kind, dice(kind.name, "training"), ROWS), rows(kind, dice(kind.name, "test"), ROWS // 4)
+    known, unseen = rows(kind, dice(kind.name, "training"), count), rows(kind, dice(kind.name, "test"), ROWS // 4)
     model = _pipeline(kind).fit(_table(kind, known), known["label"])
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "risk_model.pkl").write_bytes(pickle.dumps(model, protocol=4))
-    (folder / "risk_model.json").write_text(json.dumps(_numbers(kind, model), indent=1) + "\n")
+    (folder / "risk_model.json").write_text(json.dumps(_numbers(kind, model, version), indent=1) + "\n")
     said, truth = model.predict(_table(kind, unseen)), unseen["label"]
     scores = {
         "accuracy": accuracy_score(truth, said),
@@ -57,7 +57,7 @@ def _table(kind: Kind, columns: Any) -> Any:
     return np.column_stack([columns[name].astype(object) for name in kind.features])
 
 
-def _numbers(kind: Kind, model: Any) -> dict[str, Any]:
+def _numbers(kind: Kind, model: Any, version: str) -> dict[str, Any]:
     """Return the model as means, scales and weights."""
     transformer, logistic = model[0], model[1]
     imputer, scaler = transformer.named_transformers_["numbers"]
@@ -72,7 +72,7 @@ def _numbers(kind: Kind, model: Any) -> dict[str, Any]:
     values = transformer.named_transformers_["category"].categories_[0].tolist()
     category = {kind.category: dict(zip(values, weights[len(kind.numeric) :], strict=True))}
     return {
-        "kind": "logistic-regression", "version": VERSION, "intercept": float(logistic.intercept_[0]),
+        "kind": "logistic-regression", "version": version, "intercept": float(logistic.intercept_[0]),
         "numeric": numeric, "categories": category,
     }  # fmt: skip
 

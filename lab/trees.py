@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import random
+import shlex
 import shutil
+import sys
 from pathlib import Path
 
 _MARK = ".trees"
-_VERSION = "4"
+_VERSION = "5"
 _WHEN = 1_760_000_000  # every file was last changed then, so that the seed is the same on every day
 _FOLDERS = (
     "claims/uploads", "claims/etc", "cardiology/config", "campus/config",
@@ -67,8 +69,16 @@ def _configuration(dice: random.Random) -> dict[str, tuple[bytes, int]]:
 def _code() -> dict[str, tuple[bytes, int]]:
     return {
         "student/app/predict.py": (b'"""Predicts who may need help."""\n\nTHRESHOLD = 0.6\n', 0o644),
-        "student/scripts/retrain.sh": (b"#!/bin/sh\nexec python -m app.train\n", 0o755),
+        # They work: a retraining that somebody agreed to runs them.
+        "student/scripts/retrain.sh": (_script("train"), 0o755),
+        "student/scripts/test_model.sh": (_script("test"), 0o755),
     }
+
+
+def _script(task: str) -> bytes:
+    root = Path(__file__).resolve().parent.parent
+    command = f'exec {shlex.quote(sys.executable)} -m lab.retrain {task} student "$1"'
+    return f"#!/bin/sh\ncd {shlex.quote(str(root))} && {command}\n".encode()
 
 
 def _noise(seed: str, size: int) -> bytes:

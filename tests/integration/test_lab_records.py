@@ -164,6 +164,36 @@ def test_models_are_put_there_once_and_a_changed_file_is_put_right(tmp_path: Pat
     assert json.loads((tmp_path / "student/results/models/model_metadata.json").read_text()) == metadata
 
 
+def test_an_old_training_is_planted_and_forgotten(tmp_path: Path):
+    """Only the date in student's metadata changes, and only once."""
+    lab, file = small_lab(tmp_path), tmp_path / "student/results/models/model_metadata.json"
+    models.seed_models(tmp_path, datetime.now(UTC))
+    ages, texts = [], []
+    for planted in (False, True, True, False):
+        planters_models.old_training(lab, planted)
+        texts.append(file.read_text())
+        ages.append((datetime.now(UTC) - datetime.fromisoformat(json.loads(texts[-1])["training_date"])).days)
+    assert [age > 120 for age in ages] == [False, True, True, False]
+    assert texts[1] == texts[2] and texts[0] == texts[3]
+
+
+def test_a_retraining_gives_a_model_that_passes(tmp_path: Path):
+    """The commands of student's file train a newer version, state its hashes, and find it right often enough."""
+    from lab.retrain import NEXT_VERSION, retrain, try_out
+
+    models.seed_models(tmp_path, NOON)
+    folder = tmp_path / "student/results/models"
+    before = json.loads((folder / "model_metadata.json").read_text())
+    retrain("student", folder)
+    after = json.loads((folder / "model_metadata.json").read_text())
+    assert after["version"] == NEXT_VERSION == RiskModel(folder / "risk_model.json").name.removeprefix("risk-")
+    assert after["hashes"] == {f: hashlib.sha256((folder / f).read_bytes()).hexdigest() for f in models.FILES}
+    assert all(after["metrics"][name] >= value for name, value in before["metrics"].items())
+    with pytest.raises(SystemExit) as ended:
+        try_out("student", folder)
+    assert ended.value.code == 0
+
+
 def test_manifests_hold_what_is_planted_and_nothing_else(tmp_path: Path):
     """A pin is replaced, and put back; the index of the lab knows every version that a manifest names."""
     lab = small_lab(tmp_path)
