@@ -252,13 +252,11 @@ def _batch(text: Text, rows: _Rows, codes: Array, clients: Any) -> Batch:
     head = text.words[begin]
     method = np.zeros(len(begin), np.int64)
     target = begin.copy()
-    for number_, name in enumerate(METHODS):
-        if number_ == 0:
-            continue
+    for code, name in enumerate(METHODS[1:], 1):
         sign = name.encode() + b" "
-        is_it = (head & u((1 << 8 * len(sign)) - 1)) == word(sign)
-        method[is_it] = number_
-        target[is_it] += len(sign)
+        these = np.flatnonzero((head & u((1 << 8 * len(sign)) - 1)) == word(sign))
+        method[these] = code
+        target[these] += len(sign)
     tail = text.words[end - 8]
     protocol = ((tail & u(0xFFFFFFFFFF)) == word(b"HTTP/")) & (text.buffer[end - 9] == 32) & (end - 9 >= target)
     target_end = np.maximum(np.where(protocol, end - 9, end), target)

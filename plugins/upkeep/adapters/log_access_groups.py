@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from itertools import repeat
 from typing import Any
 
 import numpy as np  # noqa: TID253 - imported by log_access inside its function only
 
+from upkeep.adapters.log_access_batch import encoded
 from upkeep.adapters.log_access_words import Array
 
 
@@ -18,9 +20,9 @@ class Table:
     most `at_most` (Manku and Motwani, Approximate Frequency Counts over Data Streams, 2002: lossy counting).
     """
 
-    def __init__(self, columns: int, limit: int, precious: Sequence[int] = ()) -> None:
-        """`precious` are columns of which one counts like 100 requests when it is decided whom to keep."""
-        self.limit, self.precious = limit, list(precious)
+    def __init__(self, columns: int, limit: int) -> None:
+        """Make an empty table."""
+        self.limit = limit
         self.names: list[bytes] = [b""]
         self.index: dict[bytes, int] = {}
         self.counts = np.zeros((256, columns), np.int64)
@@ -55,15 +57,8 @@ class Table:
         """Count something for rows, which may occur several times."""
         np.add.at(self.counts[:, column], rows, amount)
 
-    def worth(self) -> Array:
-        """Return how much each row matters, row 0 left out."""
-        used = self.counts[1 : len(self.names)]
-        worth: Array = used[:, 0] + 100 * used[:, self.precious].sum(axis=1)
-        return worth
-
     def _look(self, names: list[bytes]) -> Array:
-        get = self.index.get
-        return np.fromiter((get(name, -1) for name in names), np.int64, len(names))
+        return np.fromiter(map(self.index.get, names, repeat(-1)), np.int64, len(names))
 
     def _grow(self) -> None:
         if len(self.names) > len(self.counts):
@@ -74,7 +69,7 @@ class Table:
     def _fold(self) -> None:
         """Keep the `limit` rows that matter most."""
         if len(self.index) > self.limit:
-            order = np.argsort(-self.worth(), kind="stable") + 1
+            order = np.argsort(-self.counts[1 : len(self.names), 0], kind="stable") + 1
             keep, drop = np.sort(order[: self.limit]), order[self.limit :]
             self.at_most += int(self.counts[drop, 0].max())
             self.counts[0] += self.counts[drop].sum(axis=0)
@@ -84,6 +79,76 @@ class Table:
             self.names = [b"", *(self.names[n] for n in keep.tolist())]
             self.index = {name: n for n, name in enumerate(self.names) if n}
         self.capped = True
+
+
+class Crowd:
+    """Rows of counters by name, for names of which nearly every block has others; the first column counts requests.
+
+    Names stay Arrow's, and of a column only what is not 0 is kept. What blocks bring is added up when there is enough
+    of it. Folding is as in `Table`.
+    """
+
+    def __init__(self, columns: int, limit: int, precious: Sequence[int] = ()) -> None:
+        """`precious` are columns of which one counts like 100 requests when it is decided whom to keep."""
+        self.limit, self.precious = limit, list(precious)
+        self.names: list[Any] = []
+        self.counts: list[list[tuple[Array, Array]]] = [[] for _ in range(columns)]
+        self.others = np.zeros(columns, np.int64)
+        self.rows = self.at_most = 0
+        self.capped = False
+
+    def add(self, names: Any, counts: dict[int, Array]) -> None:
+        """Count, for each of some names (which do not repeat), what is in some columns."""
+        for column, values in counts.items():
+            some = np.flatnonzero(values)
+            self.counts[column].append((some + self.rows, values[some].astype(np.int64)))
+        self.names.append(names)
+        self.rows += len(names)
+        if self.rows > 4 * self.limit:
+            self._settle()
+
+    def table(self) -> tuple[Any, Array]:
+        """Return the names and their counters."""
+        import pyarrow as pa
+
+        if not self.names:
+            return pa.array([], pa.binary()), np.zeros((0, len(self.others)), np.int64)
+        names, columns = self._settle()
+        return names, np.stack(columns, axis=1)
+
+    def _settle(self) -> tuple[Any, list[Array]]:
+        """Add up what has come, and fold what is too much."""
+        import pyarrow as pa
+
+        codes, names = encoded(pa.concat_arrays(self.names))
+        columns = [self._column(codes, number, len(names)) for number in range(len(self.counts))]
+        if len(names) > 2 * self.limit:
+            names, columns = self._fold(names, columns)
+        self.names, self.rows = [names], len(names)
+        for number, column in enumerate(columns):
+            some = np.flatnonzero(column)
+            self.counts[number] = [(some, column[some])]
+        return names, columns
+
+    def _column(self, codes: Array, number: int, size: int) -> Array:
+        """Return the sums of a column."""
+        kept = self.counts[number]
+        if not kept:
+            return np.zeros(size, np.int64)
+        rows, values = np.concatenate([r for r, _ in kept]), np.concatenate([v for _, v in kept])
+        self.counts[number] = []
+        # Sums are exact up to 2**53.
+        return np.bincount(codes[rows], weights=values, minlength=size).astype(np.int64)
+
+    def _fold(self, names: Any, columns: list[Array]) -> tuple[Any, list[Array]]:
+        """Keep the `limit` rows that matter most."""
+        worth = columns[0] + 100 * np.sum([columns[c] for c in self.precious], axis=0)
+        order = np.argsort(-worth, kind="stable")
+        keep, drop = np.sort(order[: self.limit]), order[self.limit :]
+        self.others += np.array([column[drop].sum() for column in columns])
+        self.at_most += int(columns[0][drop].max())
+        self.capped = True
+        return names.take(keep), [column[keep] for column in columns]
 
 
 class Few[K: Hashable]:

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np  # noqa: TID253 - imported by log_access inside its function only
 
 from upkeep.adapters.log_access_batch import Batch, encoded
 from upkeep.adapters.log_access_groups import Few
-from upkeep.adapters.log_access_routes import Routes, matches
-from upkeep.adapters.log_access_rules import LIKELY, SCANNERS, SPECIAL, Rule, attacks
-from upkeep.adapters.log_access_secrets import LIKELY as SECRET
+from upkeep.adapters.log_access_look import Look, Texts
+from upkeep.adapters.log_access_routes import Routes
+from upkeep.adapters.log_access_rules import SCANNERS, Rule, attacks
 from upkeep.adapters.log_access_secrets import secrets
 from upkeep.adapters.log_access_words import Array
 
-_SCANNER = "|".join(map(re.escape, SCANNERS))
-_HEADER = r"\$\{|\(\)\s*\{|<\s*(script|img|svg|iframe)|%3c|union.{1,20}select|\.\./|sleep\s*\(|javascript:"
-"""Signs of an attack in a browser's name or a referring page; what `LIKELY` looks for is usual there."""
 _TARGET_LIMIT = 4096
 
 
@@ -46,80 +42,68 @@ class Hostile:
         self.leaks: Few[tuple[str, bytes]] = Few(2_000)
         self.leak_samples: dict[tuple[str, bytes], bytes] = {}
 
-    def add(self, batch: Batch, named: Routes, write: Array) -> dict[str, Array]:
+    def add(self, seen: Look, write: Array) -> dict[str, Array]:
         """Count a batch, and return which of its requests were attacks, probes and a scanner's."""
-        agent, agents = encoded(batch.agent)
-        referer, referers = encoded(batch.referer)
-        attack = np.zeros(len(batch), bool)
-        self._addresses(batch, named, attack)
-        self._headers(batch, named, agent, agents, attack)
-        self._headers(batch, named, referer, referers, attack)
-        self._leaks(batch, named, referer, referers)
-        self._foreign(batch, referer, referers, write)
-        return {
-            "attacks": attack,
-            "probes": self._probes(batch, named),
-            "scanner": self._scanners(batch, agent, agents),
-        }
+        attack = np.zeros(len(seen.batch), bool)
+        self._addresses(seen, attack)
+        self._headers(seen, seen.agents, attack)
+        self._headers(seen, seen.referers, attack)
+        self._leaks(seen)
+        self._foreign(seen, write)
+        return {"attacks": attack, "probes": self._probes(seen), "scanner": self._scanners(seen)}
 
-    def _addresses(self, batch: Batch, named: Routes, attack: Array) -> None:
-        where = _where(batch.target, SPECIAL)
-        where = where[_where(batch.target.take(where), LIKELY)]
-        if not len(where):
+    def _addresses(self, seen: Look, attack: Array) -> None:
+        if not len(seen.odd):
             return
-        codes, texts = encoded(batch.target.take(where))
-        for number, text in enumerate(texts.to_pylist()):
-            attack[self._attacked(batch, named, where[codes == number], text)] = True
+        codes, texts = encoded(seen.batch.target.take(seen.odd))
+        for number, rows in _grouped(codes, seen.odd):
+            attack[self._attacked(seen, rows, texts[number].as_py())] = True
 
-    def _headers(self, batch: Batch, named: Routes, codes: Array, texts: Any, attack: Array) -> None:
-        for number in np.flatnonzero(matches(texts, _HEADER)).tolist():
-            rows = np.flatnonzero(codes == number)
-            attack[self._attacked(batch, named, rows, texts[number].as_py())] = True
+    def _headers(self, seen: Look, texts: Texts, attack: Array) -> None:
+        for number in texts.odd.tolist():
+            attack[self._attacked(seen, np.flatnonzero(texts.code == number), texts.values[number].as_py())] = True
 
-    def _attacked(self, batch: Batch, named: Routes, rows: Array, text: bytes) -> Array:
+    def _attacked(self, seen: Look, rows: Array, text: bytes) -> Array:
         """Count requests that share a text, and return those that are attacks: all or none."""
         rules = attacks(text) if len(rows) else ()
         for rule in rules:
-            _count(self.attacks.setdefault(rule, Seen()), batch, rows, text, named)
+            _count(self.attacks.setdefault(rule, Seen()), seen.batch, rows, text, seen.named)
         return rows if rules else rows[:0]
 
-    def _probes(self, batch: Batch, named: Routes) -> Array:
-        hit = np.zeros(len(batch), bool)
-        for name, mask in named.probe.items():
-            rows = np.flatnonzero(mask[named.code])
+    def _probes(self, seen: Look) -> Array:
+        hit = np.zeros(len(seen.batch), bool)
+        for name, mask in seen.named.probe.items():
+            rows = np.flatnonzero(mask[seen.named.code])
             hit[rows] = True
-            _count(self.probes.setdefault(name, Seen()), batch, rows, None, named)
+            _count(self.probes.setdefault(name, Seen()), seen.batch, rows, None, seen.named)
         return hit
 
-    def _scanners(self, batch: Batch, codes: Array, texts: Any) -> Array:
-        known = matches(texts, _SCANNER)
-        for number in np.flatnonzero(known).tolist():
-            agent = texts[number].as_py()
+    def _scanners(self, seen: Look) -> Array:
+        for number in np.flatnonzero(seen.scanners).tolist():
+            agent = seen.agents.values[number].as_py()
             name = next(s for s in SCANNERS if s.encode() in agent.lower())
-            _count(self.scanners.setdefault(name, Seen()), batch, np.flatnonzero(codes == number), agent, None)
-        return known[codes]
+            rows = np.flatnonzero(seen.agents.code == number)
+            _count(self.scanners.setdefault(name, Seen()), seen.batch, rows, agent, None)
+        found: Array = seen.scanners[seen.agents.code]
+        return found
 
-    def _foreign(self, batch: Batch, codes: Array, texts: Any, write: Array) -> None:
-        for counter, mask in ((self.refused, batch.status == 403), (self.passed, batch.status < 400)):
-            rows = np.flatnonzero(write & mask)
-            for number, count in enumerate(np.bincount(codes[rows], minlength=len(texts)).tolist()):
-                if count and (host := _host(texts[number].as_py())):
-                    counter.add(host, count)
+    def _foreign(self, seen: Look, write: Array) -> None:
+        status, pages = seen.batch.status, seen.referers
+        for counter, mask in ((self.refused, status == 403), (self.passed, status < 400)):
+            counts = np.bincount(pages.code[write & mask], minlength=len(pages.values))
+            for number in np.flatnonzero(counts).tolist():
+                if host := _host(pages.values[number].as_py()):
+                    counter.add(host, int(counts[number]))
 
-    def _leaks(self, batch: Batch, named: Routes, codes: Array, texts: Any) -> None:
-        where = _where(batch.target, SECRET)
-        if len(where):
-            again, targets = encoded(batch.target.take(where))
-            counts = np.bincount(again, minlength=len(targets))
-            first = np.zeros(len(targets), np.int64)
-            first[again[::-1]] = where[::-1]
-            for number, text in enumerate(targets.to_pylist()):
-                self._leaked(text, named.of(int(first[number])), int(counts[number]))
-        likely = np.flatnonzero(matches(texts, SECRET))
-        if len(likely):
-            counts = np.bincount(codes, minlength=len(texts))
-            for number in likely.tolist():
-                self._leaked(texts[number].as_py(), b"(referring page)", int(counts[number]))
+    def _leaks(self, seen: Look) -> None:
+        if len(seen.leaky):
+            codes, texts = encoded(seen.batch.target.take(seen.leaky))
+            for number, rows in _grouped(codes, seen.leaky):
+                self._leaked(texts[number].as_py(), seen.named.of(int(rows[0])), len(rows))
+        if len(seen.leaky_referers):
+            counts = np.bincount(seen.referers.code, minlength=len(seen.referers.values))
+            for number in seen.leaky_referers.tolist():
+                self._leaked(seen.referers.values[number].as_py(), b"(referring page)", int(counts[number]))
 
     def _leaked(self, text: bytes, route: bytes, count: int) -> None:
         if not count:
@@ -130,11 +114,12 @@ class Hostile:
                 self.leak_samples.setdefault((kind, route), text[:_TARGET_LIMIT])
 
 
-def _where(texts: Any, pattern: str) -> Array:
-    import pyarrow.compute as pc
-
-    found: Array = np.flatnonzero(pc.match_substring_regex(texts, pattern=pattern).to_numpy(zero_copy_only=False))
-    return found
+def _grouped(codes: Array, rows: Array) -> Iterator[tuple[int, Array]]:
+    """Yield each code with its rows, in order."""
+    order = np.argsort(codes, kind="stable")
+    ends = np.cumsum(np.bincount(codes))
+    for number, end in enumerate(ends.tolist()):
+        yield number, rows[order[ends[number - 1] if number else 0 : end]]
 
 
 def _count(seen: Seen, batch: Batch, rows: Array, text: bytes | None, named: Routes | None) -> None:

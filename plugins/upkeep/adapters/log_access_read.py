@@ -11,7 +11,7 @@ from typing import IO
 from upkeep.core.access_log import AccessOptions
 from upkeep.core.log_files import Segment, Unread
 
-BLOCK = 8 << 20
+BLOCK = 4 << 20
 _GZIP = b"\x1f\x8b"
 _FREE = 64 << 20
 """A ratio says nothing of a small file: decoded bytes up to which none is judged."""

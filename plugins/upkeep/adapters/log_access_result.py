@@ -49,7 +49,7 @@ def review(tally: Tally, lines: Lines) -> AccessReview:
         slow_over=tally.slow_over,
         routes=tuple(_routes(tally)),
         clients=tuple(_clients(tally)),
-        distinct_clients=len(tally.clients.index),
+        distinct_clients=len(tally.clients.table()[0]),
         slowest=tuple(
             Slow(at=_at(at), seconds=took / 1000, client=shown(who), method=how, target=shown(what), status=status)
             for took, at, who, how, what, status in tally.slowest
@@ -76,6 +76,7 @@ def review(tally: Tally, lines: Lines) -> AccessReview:
             Scanner(name=name, answers=_answers(seen.answers)) for name, seen in _most(hostile.scanners)
         ),
         referrers=tuple(_referrers(hostile, top)),
+        writes=_answers(tally.answers["write"]),
         refused_writes=tally.refused_writes,
         failed_writes=tuple(
             FailedWrite(method=how, route=shown(where), status=status, count=count)
@@ -119,7 +120,8 @@ def _routes(tally: Tally) -> Iterator[RouteUse]:
     """Yield the routes with the most requests, errors 5xx and time, those with the most requests first."""
     table = tally.routes
     used = table.counts[1 : len(table.names)]
-    for row in _leaders(used, [ROUTE.index(c) for c in ("requests", "errors_5xx", "took")], tally.options.top):
+    columns = [ROUTE.index(c) for c in ("requests", "errors_5xx", "took")]
+    for row in _leaders(used[:, columns], tally.options.top):
         count = used[row]
         yield RouteUse(
             route=shown(table.names[row + 1]),
@@ -130,18 +132,19 @@ def _routes(tally: Tally) -> Iterator[RouteUse]:
 
 def _clients(tally: Tally) -> Iterator[ClientUse]:
     """Yield the clients with the most requests and with the most of what is suspicious."""
-    table = tally.clients
-    used = table.counts[1 : len(table.names)]
+    names, used = tally.clients.table()
     columns = [0, *PRECIOUS, *(CLIENT.index(c) for c in ("denied", "not_found", "writes_failed", "uploads", "tokens"))]
-    for row in _leaders(used, columns, tally.options.top):
+    # Errors 4xx and 5xx together, as CM-S01 counts them.
+    errors = used[:, CLIENT.index("errors_4xx")] + used[:, CLIENT.index("errors_5xx")]
+    for row in _leaders(np.column_stack((used[:, columns], errors)), tally.options.top):
         counts = dict(zip(CLIENT, used[row].tolist(), strict=True))
-        yield ClientUse(client=shown(table.names[row + 1]), **counts)
+        yield ClientUse(client=shown(names[row].as_py()), **counts)
 
 
-def _leaders(counts: Array, columns: list[int], top: int) -> list[int]:
+def _leaders(counts: Array, top: int) -> list[int]:
     """Return the rows that are among the `top` of any column, by their first column."""
     found: set[int] = set()
-    for column in columns:
+    for column in range(counts.shape[1]):
         order = np.argsort(-counts[:, column], kind="stable")[:top]
         found.update(int(row) for row in order if counts[row, column] > 0)
     return sorted(found, key=lambda row: (-int(counts[row, 0]), row))
@@ -169,9 +172,10 @@ def _referrers(hostile: Hostile, top: int) -> Iterator[Referrer]:
 
 
 def _capped(tally: Tally) -> Iterator[Capped]:
-    for what, table in (("clients", tally.clients), ("routes", tally.routes)):
-        if table.capped:
-            yield Capped(what=what, folded=int(table.counts[0, 0]), at_most=table.at_most)
+    if tally.clients.capped:
+        yield Capped(what="clients", folded=int(tally.clients.others[0]), at_most=tally.clients.at_most)
+    if tally.routes.capped:
+        yield Capped(what="routes", folded=int(tally.routes.counts[0, 0]), at_most=tally.routes.at_most)
     hostile = tally.hostile
     few: list[tuple[str, Few[Any]]] = [
         ("bursts", tally.minutes), ("failed_writes", tally.failed_writes), ("leaks", hostile.leaks),

@@ -61,18 +61,38 @@ RULES = (
     _rule("command", 933200, "wrapper of PHP", rb"\b(?:php://(?:input|filter)|expect://|phar://)"),
 )  # fmt: skip
 
-# Only texts with one of these can match a rule: found by RE2 over whole columns. The first is asked of every address,
-# the second of what the first left; letters that are encoded without need are suspicious by themselves.
+# What a rule can match must first match these, which RE2 asks of whole columns: SPECIAL of every address, LIKELY of
+# what that left. LIKELY knows signs in plain and in percent-encoding; whoever encodes letters or digits, or encodes
+# twice, has something to hide.
 SPECIAL = (
-    r"[%+'\"<>(;*\\`|${}@]|\.\.|/etc/|/proc/|(?i:information_schema|sysobjects|sqlite_master|pg_catalog|script:"
-    r"|_cmdshell|php:|expect:|phar:|/bin/|system32|\.ini|text/html)"
+    r"[%+'\"<>(;*\\`|${}@]|\.\.|&&|/etc/|/proc/"
+    r"|(?i:information_schema|sysobjects|sqlite_master|pg_catalog|pg_shadow|script:|_cmdshell|waitfor|dbms_pipe|php:"
+    r"|expect:|phar:|/bin/|system32|\.ini|text/html)"
 )
-LIKELY = (
-    r"(?i)union|select|sleep|benchmark|waitfor|dbms_pipe|information_schema|pg_catalog|pg_shadow|sqlite_master|sysobjects"
-    r"|@@|%40%40|drop|alter|truncate|delete|insert|update|exec|shutdown|--|#|%23|/\*|%2a|cmdshell|outfile|dumpfile|load_file"
-    r"|script|on[a-z]{3,20}(=|%3d|\s|%20|\+)|data:|<|%3c|\.\.|%2e|/etc/|etc%2f|/proc/|\.ini|system32|%5c"
-    r"|\$\{|%24|\(\)|%28%29|%28\)|\{|%7b|[;|`&]\s*[a-z]|%3b|%7c|%60|%26%26|&&|/bin/|bin%2f|php:|php%3a|expect|phar"
-    r"|(or|and|\|\|)[^a-z].*(=|%3d|like)|%(4[1-9a-f]|5[0-9a]|6[1-9a-f]|7[0-9a])|%25|%u00|%c0|\\x|\\u"
+_BLANK = r"(?:%20|\+|%09|%0[abcd]|\s|/\*|%2f\*|/%2a|%2f%2a|\(|%28)"
+_QUOTE = r"(?:'|\"|%27|%22)"
+_DOT = r"(?:\.|%2e|%c0%ae)"
+_SLASH = r"(?:/|%2f|\\|%5c|%c0%af|%c1%9c)"
+LIKELY = "(?i)" + "|".join(
+    (
+        rf"union{_BLANK}.*select",
+        rf"(?:{_QUOTE}|\)|%29|[0-9]){_BLANK}*(?:or|and)(?:{_BLANK}|{_QUOTE}).*(?:=|%3d|like)",
+        r"(?:\||%7c)(?:\||%7c).*(?:=|%3d|like)|(?:&|%26)(?:&|%26).*(?:=|%3d|like)",
+        rf"(?:sleep|benchmark){_BLANK}|waitfor|dbms_pipe",
+        r"information_schema|pg_catalog|pg_shadow|sqlite_master|sysobjects|(?:@|%40)(?:@|%40)version",
+        rf"(?:drop|alter|truncate){_BLANK}+(?:table|database|schema)",
+        rf"(?:;|%3b){_BLANK}*(?:drop|delete|insert|update|exec|shutdown)",
+        rf"{_QUOTE}(?:{_BLANK}|\)|%29|;|%3b)*(?:--|#|%23|/\*|%2f)",
+        rf"cmdshell|into{_BLANK}+(?:out|dump)file|load_file",
+        rf"(?:<|%3c)(?:{_BLANK}|/|%2f)*(?:script|iframe|svg|object|embed|base|applet|img)",
+        rf"(?:<|%3c|{_QUOTE}).*on[a-z]{{3,20}}{_BLANK}*(?:=|%3d)",
+        rf"script{_BLANK}*(?::|%3a)|data(?::|%3a)text",
+        rf"{_DOT}{_DOT}(?:{_SLASH}|;|%3b|\?|%3f|$)|etc{_SLASH}|proc{_SLASH}|{_DOT}ini|system32",
+        rf"(?:\$|%24)(?:\{{|%7b)|(?:\)|%29){_BLANK}*(?:\{{|%7b)",
+        rf"(?:;|%3b|\||%7c|`|%60|&&|%26|\$\(|\$%28|%24){_BLANK}*(?:cat|wget|curl|nc|bash|sh|id|whoami|uname|ping|python|perl)",
+        rf"bin{_SLASH}|(?:php|expect|phar)(?::|%3a)",
+        r"%(?:25|00|2d|2e|3[0-9]|4[1-9a-f]|5[0-9af]|6[1-9a-f]|7[0-9a])|%u[0-9a-f]|\\x[0-9a-f]",
+    )
 )
 
 PROBES: dict[str, str] = {  # name -> RE2 pattern of a path; OWASP CRS 930130 (restricted files) and 933

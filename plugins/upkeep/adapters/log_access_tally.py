@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
 
 import numpy as np  # noqa: TID253 - imported by log_access inside its function only
 
-from upkeep.adapters.log_access_batch import METHODS, WRITES, Batch, encoded
-from upkeep.adapters.log_access_groups import Few, Table, bucket, buckets
+from upkeep.adapters.log_access_batch import METHODS, WRITES, Batch
+from upkeep.adapters.log_access_groups import Crowd, Few, Table, bucket, buckets
 from upkeep.adapters.log_access_hostile import Hostile
-from upkeep.adapters.log_access_routes import Routes, routes
+from upkeep.adapters.log_access_look import Look
+from upkeep.adapters.log_access_routes import Routes
 from upkeep.adapters.log_access_words import Array
 from upkeep.core.access_log import AccessOptions
 
@@ -42,17 +42,18 @@ class Tally:
         self.longest = 0
         self.slow_over = dict.fromkeys(SLOW_OVER, 0)
         self.slowest: list[tuple[int, int, bytes, str, bytes, int]] = []
-        self.clients = Table(len(CLIENT), options.max_clients, PRECIOUS)
+        self.clients = Crowd(len(CLIENT), options.max_clients, PRECIOUS)
         self.routes = Table(len(ROUTE) + buckets(COARSE, HIGHEST), options.max_routes)
         self.minutes: Few[tuple[bytes, int]] = Few(50_000)
         self.failed_writes: Few[tuple[str, bytes, int]] = Few(5_000)
-        self.answers = {name: np.zeros(10, np.int64) for name in ("login", "token", "upload")}
+        self.answers = {name: np.zeros(10, np.int64) for name in ("login", "token", "upload", "write")}
         self.hostile = Hostile()
 
-    def add(self, batch: Batch) -> None:
+    def add(self, seen: Look | None) -> None:
         """Count a batch."""
-        if not len(batch):
+        if seen is None:
             return
+        batch = seen.batch
         self.requests += len(batch)
         self.bytes += int(batch.size.sum())
         self.status += np.bincount(batch.status, minlength=1000)[:1000]
@@ -60,10 +61,9 @@ class Tally:
         first, last = int(batch.at.min()), int(batch.at.max())
         self.first = first if self.first is None else min(first, self.first)
         self.last = last if self.last is None else max(last, self.last)
-        named = routes(batch, self.options)
         self._durations(batch)
-        self._route(batch, named)
-        self._uses(batch, named)
+        self._route(batch, seen.named)
+        self._uses(seen)
 
     def _durations(self, batch: Batch) -> None:
         known = batch.took[batch.took >= 0]
@@ -117,8 +117,9 @@ class Tally:
         np.maximum.at(table.counts, (at, np.full(len(at), 6)), took)
         np.add.at(table.counts, (at, len(ROUTE) + bucket(took, COARSE, HIGHEST)), 1)
 
-    def _uses(self, batch: Batch, named: Routes) -> None:
+    def _uses(self, seen: Look) -> None:
         """Find what each request did, and count it by client."""
+        batch, named = seen.batch, seen.named
         status, code = batch.status, named.code
         write = np.isin(batch.method, WRITES)
         refused = (status == 401) | (status == 403)
@@ -132,29 +133,29 @@ class Tally:
         self.failed_logins += int(failed.sum())
         self.refused_writes += int((write & (status == 403)).sum())
         self.upload_bytes += int(batch.size[upload].sum())
-        for name, mask in (("login", login & post), ("token", token), ("upload", upload)):
+        for name, mask in (("login", login & post), ("token", token), ("upload", upload), ("write", write)):
             self.answers[name] += np.bincount(status[mask] // 100, minlength=10)
         self._write(batch, named, write & (status >= 400))
         masks = {
             "errors_4xx": status // 100 == 4, "errors_5xx": status // 100 == 5, "denied": refused,
             "not_found": status == 404, "failed_logins": failed, "uploads": upload, "tokens": token,
-            "writes_failed": write & (status >= 400), **self.hostile.add(batch, named, write),
+            "writes_failed": write & (status >= 400), **self.hostile.add(seen, write),
         }  # fmt: skip
         self._client(batch, masks)
         self._minutes(batch, refused)
 
     def _client(self, batch: Batch, masks: dict[str, Array]) -> None:
-        code, names = batch.client, batch.clients.to_pylist()
-        weight = np.bincount(code, minlength=len(names))
-        used = np.flatnonzero(weight)  # clients of lines outside the window have none
-        rows = self.clients.rows([names[n] for n in used.tolist()] if len(used) < len(names) else names, weight[used])
-        self.clients.add(rows, 0, weight[used])
-        size = np.bincount(code, weights=batch.size, minlength=len(names)).astype(np.int64)
-        self.clients.add(rows, CLIENT.index("bytes"), size[used])
-        for name, mask in masks.items():
-            if mask.any():
-                count = np.bincount(code[mask], minlength=len(names))
-                self.clients.add(rows, CLIENT.index(name), count[used])
+        code, many = batch.client, len(batch.clients)
+        counts: dict[int, Array] = {
+            CLIENT.index(name): np.bincount(code[mask], minlength=many) for name, mask in masks.items() if mask.any()
+        }
+        counts[0] = np.bincount(code, minlength=many)
+        counts[CLIENT.index("bytes")] = np.bincount(code, weights=batch.size, minlength=many)
+        used = np.flatnonzero(counts[0])  # clients of lines outside the window have no requests
+        if len(used) == many:
+            self.clients.add(batch.clients, counts)
+        else:
+            self.clients.add(batch.clients.take(used), {column: values[used] for column, values in counts.items()})
 
     def _minutes(self, batch: Batch, refused: Array) -> None:
         where = np.flatnonzero(refused)
@@ -174,9 +175,3 @@ class Tally:
             rest, status = divmod(packed, 1000)
             route, method = divmod(rest, 8)
             self.failed_writes.add((METHODS[method], named.names[route], status), n)
-
-
-def distinct(texts: Any) -> tuple[Array, list[bytes]]:
-    """Return a code for each text, and the distinct texts."""
-    codes, values = encoded(texts)
-    return codes, values.to_pylist()

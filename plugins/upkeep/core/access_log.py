@@ -215,6 +215,8 @@ class AccessReview(Model):
     referrers: tuple[Referrer, ...] = ()
     refused_writes: int = 0
     """Writing requests that were answered 403."""
+    writes: Answers = Answers()
+    """POST, PUT, PATCH and DELETE."""
     failed_writes: tuple[FailedWrite, ...] = ()
     leaks: tuple[Leak, ...] = ()
     capped: tuple[Capped, ...] = ()
