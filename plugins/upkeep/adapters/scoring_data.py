@@ -23,10 +23,13 @@ BATCH = 65_536
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which rows and columns are read: those made in [start, end). `zone` is that of times that name none."""
+    """Which rows and columns are read: those made in [start, end). `zone` is that of times that name none.
 
-    start: datetime
-    end: datetime
+    Without start and end all rows of files are read, and need no time: training data have none.
+    """
+
+    start: datetime | None
+    end: datetime | None
     zone: ZoneInfo
     columns: frozenset[str] | None = None
     """None: all of them."""
@@ -76,14 +79,14 @@ class ScoringData:
         self,
         source: DataSource,
         system: System,
-        start: datetime,
-        end: datetime,
+        start: datetime | None,
+        end: datetime | None,
         *,
         columns: Sequence[str] | None = None,
         statement_timeout: float = 300.0,
         connect_timeout: float = 5.0,
     ) -> Iterator[Rows]:
-        """Give the rows that were made in [start, end).
+        """Give the rows that were made in [start, end); without both, all rows of files.
 
         :param columns: the only columns that are read; one that is not there is left out without a word. None: all.
         :param statement_timeout: seconds after which the server ends the query.

@@ -34,11 +34,12 @@ def batches(file: BinaryIO, place: str, time_column: str, wanted: Wanted, rows: 
     if not head:
         raise ValueError("it is empty: not even a header is there")
     names, delimiter = _header(head)
-    if time_column not in names:
+    dated = wanted.start is not None
+    if dated and time_column not in names:
         raise ValueError(f"it has no column {time_column!r} (`time_column`); its columns: {', '.join(names)[:200]}")
     if len(set(names)) < len(names):
         raise ValueError("two of its columns have the same name")
-    columns = [n for n in names if wanted.wants(n) or n == time_column]
+    columns = [n for n in names if wanted.wants(n) or (dated and n == time_column)]
     try:
         for batch in _parsed(_Joined(head, text), names, columns, delimiter, rows):
             yield _kept(batch, time_column, wanted, rows)
@@ -107,10 +108,12 @@ def _parsed(text: Any, names: list[str], columns: list[str], delimiter: str, row
 def _kept(batch: pa.RecordBatch, time_column: str, wanted: Wanted, rows: Rows) -> pa.RecordBatch:
     import pyarrow as pa
 
-    times = scoring_data_types.narrowed(batch.column(time_column))
-    inside, undated = scoring_data_types.within(times, wanted)
-    rows.undated += undated
-    kept = batch if inside.true_count == len(inside) else batch.filter(inside)
+    kept = batch
+    if wanted.start is not None:
+        times = scoring_data_types.narrowed(batch.column(time_column))
+        inside, undated = scoring_data_types.within(times, wanted)
+        rows.undated += undated
+        kept = batch if inside.true_count == len(inside) else batch.filter(inside)
     names = [n for n in kept.schema.names if wanted.wants(n)]
     arrays = [scoring_data_types.narrowed(kept.column(n)) for n in names]
     schema = pa.schema([(n, a.type) for n, a in zip(names, arrays, strict=True)], {scoring_data_types.INFERRED: b""})

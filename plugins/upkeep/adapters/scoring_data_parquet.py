@@ -26,13 +26,17 @@ def batches(file: BinaryIO, time_column: str, wanted: Wanted, rows: Rows) -> Ite
     # Without buffering ahead a row group is read page by page: large ones do not end up in memory as a whole.
     opened = parquet.ParquetFile(file, pre_buffer=False, buffer_size=1 << 20)
     names = opened.schema_arrow.names
-    if time_column not in names:
+    dated = wanted.start is not None
+    if dated and time_column not in names:
         raise ValueError(f"it has no column {time_column!r} (`time_column`); its columns: {', '.join(names)[:200]}")
     if len(set(names)) < len(names):
         raise ValueError("two of its columns have the same name")
-    columns = [n for n in names if wanted.wants(n) or n == time_column]
+    columns = [n for n in names if wanted.wants(n) or (dated and n == time_column)]
     groups = [n for n in range(opened.num_row_groups) if _may_hold(opened.metadata.row_group(n), time_column, wanted)]
     for batch in opened.iter_batches(BATCH, row_groups=groups, columns=columns, use_threads=False):
+        if not dated:
+            yield batch
+            continue
         inside, undated = scoring_data_types.within(batch.column(time_column), wanted)
         rows.undated += undated
         kept = batch if inside.true_count == len(inside) else batch.filter(inside)
@@ -41,6 +45,8 @@ def batches(file: BinaryIO, time_column: str, wanted: Wanted, rows: Rows) -> Ite
 
 def _may_hold(group: Any, time_column: str, wanted: Wanted) -> bool:
     """Tell from a row group's statistics whether rows of the window, or rows without a time, may be in it."""
+    if wanted.start is None:
+        return True
     found = next((c for c in map(group.column, range(group.num_columns)) if c.path_in_schema == time_column), None)
     said = found.statistics if found is not None else None
     if said is None or not said.has_min_max or not said.has_null_count or said.null_count:

@@ -60,6 +60,7 @@ def _rows(connection: psycopg.Connection[Any], sql: str, wanted: Wanted) -> Iter
 
     # A comment on the query's last line must not swallow the parenthesis.
     query = compose.SQL("({}\n) AS q").format(compose.SQL(sql.strip().rstrip(";")))
+    assert wanted.start is not None and wanted.end is not None, "a query has bounds"
     bounds = {"start": wanted.start, "end": wanted.end}
     cursor = psycopg.ClientCursor(connection)
     found = cursor.execute(compose.SQL("SELECT * FROM {} LIMIT 0").format(query), bounds).description or ()

@@ -85,10 +85,9 @@ def within(times: Any, wanted: Wanted) -> tuple[pa.Array, int]:
 
 def bounds(wanted: Wanted, zoned: bool) -> tuple[datetime, datetime]:
     """Return start and end as values compare with them: in UTC, or on the clock of the system's zone, without one."""
-    if zoned:
-        return wanted.start.astimezone(UTC), wanted.end.astimezone(UTC)
-    start, end = (m.astimezone(wanted.zone).replace(tzinfo=None) for m in (wanted.start, wanted.end))
-    return start, end
+    assert wanted.start is not None and wanted.end is not None
+    start, end = (moment.astimezone(UTC if zoned else wanted.zone) for moment in (wanted.start, wanted.end))
+    return (start, end) if zoned else (start.replace(tzinfo=None), end.replace(tzinfo=None))
 
 
 def _since_epoch(numbers: Any) -> pa.Array:

@@ -181,11 +181,14 @@ class Profiled(Model):
 
 
 class Stretch(Model):
-    """Rows to read: of a source, made in [start, end), the only columns that count (None: all), and how patiently."""
+    """Rows to read: of a source, made in [start, end), the only columns that count (None: all), and how patiently.
+
+    Without start and end: all rows of files, which then need no time.
+    """
 
     source: DataSource
-    start: datetime
-    end: datetime
+    start: datetime | None
+    end: datetime | None
     columns: tuple[str, ...] | None = None
     statement_timeout: float = 300.0
 

@@ -12,8 +12,9 @@ class Settings(RoutineSettings):
     """From when on data count as changed. A change of distribution must be large and significant, both."""
 
     min_rows: int = Field(200, ge=30, le=1_000_000, description="rows of the window below which nothing is known")
+    # Not 0.05: of runs without any drift, up to this share raises an alarm, and a week has many models.
     alpha: float = Field(
-        0.05, gt=0, lt=0.5, description="share of false alarms (Benjamini-Hochberg, over all tests of a run)"
+        0.02, gt=0, lt=0.5, description="share of false alarms (Benjamini-Hochberg, over all tests of a run)"
     )
     # 0.1 and 0.2: Siddiqi, Credit risk scorecards (2006). Raised to what chance brings about; see docs/decisions/0016.
     psi: Threshold = Field(Threshold(warning=0.1, critical=0.2), description="population stability index")
