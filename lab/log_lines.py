@@ -176,7 +176,7 @@ _PAGES = (
     ("GET /favicon.ico HTTP/1.1", 404, 0.001), ("POST /api/auth/login HTTP/1.1", 401, 0.110),
     ("GET /api/admin HTTP/1.1", 403, 0.003), ("GET /api/timetable HTTP/1.1", 500, 0.040),
 )  # fmt: skip
-_OFTEN = (400, 200, 100, 300, 300, 60, 80, 12, 12, 6, 2, 1)
+_OFTEN = (400, 200, 100, 300, 300, 60, 40, 12, 12, 6, 2, 1)
 
 
 def campus_access(dice: random.Random, when: datetime) -> str:
