@@ -53,21 +53,29 @@ def apply(path: Path, expected: str, new: bytes, *, now: datetime, tests: Sequen
 
 
 def _tried(path: Path, old: bytes, new: bytes, kept: Path, tests: Callable[[], tuple[bool, str]]) -> Applied:
-    _put(path, new)
     try:
+        _put(path, new)
         passed, words = tests()
     except BaseException:
-        _put(path, old)
+        _restore(path, old, new)
         raise
     if passed:
+        # Nobody can call it untested from here on, even if we are cut off before the note is gone.
         _note(path).write_text("")
         said = "its tests passed" if words else "no tests are configured for it"
         return Applied(done=True, detail=f"{path.name} is replaced; {said}", kept=str(kept), tests=words)
-    if digest(read_bytes(path, MAX_BYTES)) != digest(new):
+    if not _restore(path, old, new):
         detail = f"the tests failed, and somebody else has changed {path.name} meanwhile: it was left alone"
         return Applied(done=False, detail=detail, kept=str(kept), tests=words)
-    _put(path, old)
     return Applied(done=False, detail=f"the tests failed; the old {path.name} is back", kept=str(kept), tests=words)
+
+
+def _restore(path: Path, old: bytes, new: bytes) -> bool:
+    """Put the old content back in the place of the new one; leave alone what is neither."""
+    present = digest(read_bytes(path, MAX_BYTES))
+    if present == digest(new):
+        _put(path, old)
+    return present in (digest(old), digest(new))
 
 
 def run_tests(tests: Sequence[str], folder: Path, manifest: Path, timeout: float) -> tuple[bool, str]:

@@ -82,14 +82,25 @@ def _unknown(problems: Sequence[Unlisted]) -> Iterator[Finding]:
     groups: dict[tuple[str, str], list[str]] = defaultdict(list)
     for one in problems:
         groups[one.reason, one.hint].append(one.where)
-    for (reason, hint), places in groups.items():
+    for subject, reasons in _by_first_place(groups).items():
+        message = "; ".join(f"{_some(places)}: {reason}" for (reason, _), places in reasons)
         yield Finding(
             check="lookup",
-            subject=min(places),
+            subject=subject,
             severity=Severity.UNKNOWN,
-            message=f"{_some(sorted(places))}: {reason}; whether newer versions exist is not known",
-            hint=hint,
+            message=f"{message}; whether newer versions exist is not known",
+            hint=reasons[0][0][1],
         )
+
+
+def _by_first_place(
+    groups: dict[tuple[str, str], list[str]],
+) -> dict[str, list[tuple[tuple[str, str], list[str]]]]:
+    """Return what is wrong by the first place that it is wrong at: a finding's subject must stand for one finding."""
+    found = defaultdict[str, list[tuple[tuple[str, str], list[str]]]](list)
+    for cause, places in groups.items():
+        found[min(places)].append((cause, sorted(set(places))))
+    return found
 
 
 def _some(names: Sequence[str]) -> str:
@@ -98,7 +109,9 @@ def _some(names: Sequence[str]) -> str:
 
 
 def _stated(facts: Sequence[Stated]) -> Iterator[Finding]:
-    for one in facts:
+    # A product that is installed several times is told once, by what does not fit.
+    worst = {one.product: one for one in sorted(facts, key=lambda one: {True: 0, None: 1, False: 2}[one.fits])}
+    for one in worst.values():
         place = f" ({one.where})" if one.where else ""
         if one.fits is None:
             yield Finding(
@@ -131,7 +144,7 @@ def _behind(job: OutdatedJob, seen: Seen, majors: dict[str, datetime]) -> Iterat
     if rest := [one for one in found[limit:] if one.severity is Severity.INFO]:
         names = _some([one.subject for one in rest])
         yield Finding(
-            check="behind", subject="others", severity=Severity.INFO, message=f"{len(rest)} more are behind: {names}"
+            check="behind", subject="(others)", severity=Severity.INFO, message=f"{len(rest)} more are behind: {names}"
         )
     yield from (one for one in found[limit:] if one.severity is not Severity.INFO)
 

@@ -77,10 +77,11 @@ def _hopeless(seen: Seen) -> Iterator[Finding]:
 
 def _refused(seen: Seen) -> Iterator[Finding]:
     for change in seen.changes:
-        for one in change.refused:
+        # A package that a file names several times is told once.
+        for subject, one in {_subject(change, one): one for one in change.refused}.items():
             yield Finding(
                 check="refused",
-                subject=one.where.partition(":")[0] + " " + one.reason.split(" ", 1)[0],
+                subject=subject,
                 severity=Severity.WARNING,
                 message=f"{one.where}: {one.reason}; it needs an update and was left as it is",
                 hint=one.hint,
@@ -97,6 +98,10 @@ def _refused(seen: Seen) -> Iterator[Finding]:
             message=f"vulnerable, and no manifest pins them: {names}",
             hint="pin them in the manifest, or update what brings them along: uv pip tree --invert --package NAME",
         )
+
+
+def _subject(change: Change, one: Unlisted) -> str:
+    return f"{change.manifest} {one.reason.split(' ', 1)[0]}"
 
 
 def _conflicts(changes: Sequence[Change]) -> Iterator[Finding]:

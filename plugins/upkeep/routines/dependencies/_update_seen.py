@@ -41,7 +41,7 @@ def observe(job: UpdateJob) -> Seen:
     settings, updates, target = job.settings, job.tools.updates, job.target
     manifests = updates.manifests(target)
     cut_off = tuple((path, kept) for path in manifests if (kept := updates.unfinished(path)))
-    limits = Limits(markers=settings.markers, own=settings.own)
+    limits: Limits = settings.limits
     listed = job.tools.auditor.listed(target, limits)
     audited = _audit(job, listed, limits)
     if target.ecosystem == "debian":

@@ -29,6 +29,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from upkeep.core.audit import Limits
 from upkeep.core.cadence import Covers
 from upkeep.core.dependencies import AdvisorySource
 from upkeep.core.job import Job
@@ -52,6 +53,11 @@ class Settings(RoutineSettings):
         {}, description="PEP 508 variables of the environment meant; empty: every marked line counts"
     )
     own: tuple[str, ...] = Field((), description="packages of our own, of which no advisory can tell")
+    request_seconds: float = Field(20, gt=0, le=300, description="seconds for one answer of a source of advisories")
+    source_seconds: float = Field(300, gt=0, le=3600, description="seconds for all answers of such a source")
+    content_age_days: float = Field(
+        90, gt=0, description="days since the youngest advisory of a folder was changed: more is an old copy"
+    )
     # ST-S05 names these three.
     security_packages: tuple[str, ...] = Field(
         ("cryptography", "requests", "urllib3"),
@@ -68,6 +74,17 @@ class Settings(RoutineSettings):
         description="command before the names of Debian packages (apt-get install --only-upgrade -y); default: none",
     )
     command_seconds: float = Field(1800, ge=10, le=14_400, description="seconds for that command")
+
+    @property
+    def limits(self) -> Limits:
+        """What the auditor is told."""
+        return Limits(
+            markers=self.markers,
+            own=self.own,
+            request_seconds=self.request_seconds,
+            source_seconds=self.source_seconds,
+            content_age_days=self.content_age_days,
+        )
 
 
 def observe(job: Job[DependenciesTarget, Settings]) -> Seen:
