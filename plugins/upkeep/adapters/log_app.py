@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple, Protocol
 
+from upkeep.adapters.log_app_sift import sift
 from upkeep.adapters.log_app_time import Clock
 
 LEVELS = {
@@ -35,7 +36,8 @@ _ANY = (
 HEAD = re.compile(_BEFORE + rb"(?:" + _TIMED + rb"|" + _LEVELLED + rb")")
 HEAD_PLAIN = re.compile(_BEFORE + rb"(?:" + _TIMED + rb"|" + _LEVELLED + rb"|" + _SYSLOG + rb"|" + _ANY + rb")")
 _REQUEST = re.compile(rb'[\])]? "[A-Z]+ [^"\n]*" (\d)\d\d\b')
-_BAD = re.compile(rb"(?i)(?:\b|[a-z])(?:error|exception|fatal|panic|traceback)\b")
+_BAD = r"(?i)(?:error|exception|fatal|panic|traceback)\b"
+"""For RE2: what makes a plain line without a level an error (CM-D03 looks for these words)."""
 _SEPARATORS = b" \t-:|]),"
 
 
@@ -79,6 +81,7 @@ class HeadParser:
 
     def __init__(self, clock: Clock, every: bool = False) -> None:
         self._clock, self._every = clock, every
+        self._bad = set[int]()
         self._heads = (HEAD_PLAIN if every else HEAD).finditer
 
     def parse(self, data: bytes, before: int | None, done: bool) -> tuple[list[Entry], int]:
@@ -86,31 +89,35 @@ class HeadParser:
         start = 0
         level: str | None = None
         time: int | None = None
-        message = 0
+        message, known = 0, None
+        self._bad = {start for start, _ in sift(data, _BAD)} if self._every and data else set()
         for head in self._heads(b"\n" + data):
             at = head.start()
             if at > start or level is not None:
                 found.append(Entry(start, at, time, level, message))
             first, iso, clf, zone, second, lower, bare, *short = head.groups()
             stamp = iso or clf or (short[0] if short else None)
-            time = None if stamp is None else moment(stamp, zone, before)
+            if stamp is None:
+                time = None
+            elif (stamp, zone) != known:  # many lines are of one second
+                time, known = moment(stamp, zone, before), (stamp, zone)
+            else:
+                time = before
             before = before if time is None else time
             start, message = at, head.end() - 1
             named = first or second or bare or (lower and lower.upper())
-            level = LEVELS.get(named, "none") if named else self._unnamed(data, message)
+            level = LEVELS.get(named, "none") if named else self._unnamed(data, at, message)
         if done and (len(data) > start or level is not None):
             found.append(Entry(start, len(data), time, level, message))
             start = len(data)
         return found, start
 
-    def _unnamed(self, data: bytes, at: int) -> str:
+    def _unnamed(self, data: bytes, at: int, message: int) -> str:
         """Return the level of a line that names none: by the status of a request, of a plain one by its words."""
-        request = _REQUEST.match(data, at)
-        if request is not None:
-            return {b"5": "error", b"4": "warning"}.get(request[1], "info")
-        if self._every and _BAD.search(data, at, _line_end(data, at)):
+        if at in self._bad:
             return "error"
-        return "none"
+        request = _REQUEST.match(data, message)
+        return "none" if request is None else {b"5": "error", b"4": "warning"}.get(request[1], "info")
 
     def strange(self, line: bytes) -> bool:
         return not self._every and line[:1] not in _CONTINUED and _JOINED.match(line) is None
@@ -121,11 +128,6 @@ _JOINED = re.compile(
     rb"Traceback \(most|[A-Za-z_][\w.]*(?:Error|Exception|Exit|Interrupt|Warning|Timeout|Refused|Fault)(?:: |\s*$)|"
     rb"During handling of|The above exc|Caused by|Exception |\.\.\. |[+|] "
 )
-
-
-def _line_end(data: bytes, at: int) -> int:
-    end = data.find(b"\n", at)
-    return len(data) if end < 0 else end
 
 
 def message_of(data: bytes, entry: Entry) -> bytes:

@@ -6,26 +6,26 @@ import re
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from itertools import accumulate
 
 from upkeep.adapters.log_app import Entry, message_of
+from upkeep.adapters.log_app_classes import Class, Classes
+from upkeep.adapters.log_app_seen import Seen, moment
 from upkeep.adapters.log_postgres_tally import DatabaseTally
 from upkeep.adapters.log_secrets import Scanner, redact, shown, visible
 from upkeep.core.log_files import Lines, Sample, Unread
-from upkeep.core.log_review import Hits, LogReport, Pattern, ReviewLimits, Secret
+from upkeep.core.log_review import LogReport, Pattern, ReviewLimits, Secret
 
 _PATTERNS = 5000
 """Patterns that are told apart while reading."""
 _CACHE = 50_000
 _SAMPLES = 5
-_EXAMPLES = 3
 _KEPT = 2000
 """Bytes of a line that are kept for an example."""
 _TEXT = 120
 """Characters of a pattern: it becomes the subject of findings and measurements."""
 _BAD = ("error", "critical")
-_SEVERE = ("warning", "error", "critical", "none")
+_GRAVE = ("warning", "error", "critical", "none", None)
 _VARIABLE = re.compile(
     rb"(?P<uuid>\b[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}\b)"
     rb"|(?P<url>\b[a-z][a-z0-9+.-]{1,20}://[^\s\"'<>]+)"
@@ -54,30 +54,6 @@ def masked(message: bytes) -> bytes:
     return _VARIABLE.sub(lambda m: b"<" + str(m.lastgroup).encode() + b">", message)
 
 
-@dataclass
-class _Seen:
-    """Count, first and last moment, and the examples that come first by time (and text)."""
-
-    keep: int = 1
-    count: int = 0
-    first: int | None = None
-    last: int | None = None
-    examples: list[tuple[int, bytes]] = field(default_factory=list)
-
-    def add(self, time: int | None, text: bytes) -> None:
-        self.count += 1
-        moment = 0 if time is None else time
-        if time is not None:
-            self.first = time if self.first is None else min(self.first, time)
-            self.last = time if self.last is None else max(self.last, time)
-        if len(self.examples) < self.keep or (moment, text) < self.examples[-1]:
-            self.examples = sorted([*self.examples, (moment, text)])[: self.keep]
-
-
-def _at(moment: int | None) -> datetime | None:
-    return None if moment is None else datetime.fromtimestamp(moment, UTC)
-
-
 class Tally:
     """Counts the entries that lie in the window."""
 
@@ -85,14 +61,16 @@ class Tally:
         self._limits = limits
         self._scanner = Scanner(limits.allow)
         self._levels = Counter[str]()
-        self._patterns: dict[str, _Seen] = {}
+        self._patterns: dict[str, Seen] = {}
         self._level_of: dict[str, str] = {}
         self._names: dict[bytes, str] = {}
         self._more = 0
-        self._classes = [_Class(name, p, name in limits.mild) for name, p in limits.classes.items()]
-        self._secrets: dict[tuple[str, str], _Seen] = {}
+        classes = [Class(name, phrases) for name, phrases in limits.classes.items()]
+        self._mild = Classes([c for c in classes if c.name in limits.mild])
+        self._grave = Classes([c for c in classes if c.name not in limits.mild])
+        self._secrets: dict[tuple[str, str], Seen] = {}
         self._database = DatabaseTally() if database else None
-        self._strange = _Seen(keep=_SAMPLES)
+        self._strange = Seen(keep=_SAMPLES)
         self._from: dict[bytes, str] = {}
         self.read = self.inside = self.outside = self.unparsed = self.bytes = 0
 
@@ -111,17 +89,26 @@ class Tally:
                 self._tell_database(self._database, data, entry, level)
         low, high = entries[0].start, entries[-1].end
         part = data if high - low == len(data) else data[low:high]
-        lower = part.lower()
         starts = [entry.start - low for entry in entries]
-        for kind in self._classes:
-            kind.take(part, lower, starts, entries, low)
-        for leak in self._scanner.scan(part, lower):
+        self._mild.take(part, starts, entries)
+        self._take_grave(part, starts, entries)
+        for leak in self._scanner.scan(part):
             entry = entries[bisect_right(starts, leak.start) - 1]
             if leak.start < entry.end - low:
                 around = part[max(part.rfind(b"\n", 0, leak.start) + 1, leak.start - 200) : leak.end + 40]
                 # Redacted here already: what is kept must not depend on the secret, nor hold it for long.
                 text = redact(around.split(b"\n", 1)[0])
-                self._secrets.setdefault((leak.kind, family), _Seen()).add(entry.time, text)
+                self._secrets.setdefault((leak.kind, family), Seen()).add(entry.time, text)
+
+    def _take_grave(self, part: bytes, starts: list[int], entries: Sequence[Entry]) -> None:
+        """Look for the classes that count from warning on only, in the entries that are."""
+        grave = [n for n, entry in enumerate(entries) if entry.level in _GRAVE]
+        if len(grave) == len(entries):
+            self._grave.take(part, starts, entries)
+            return
+        texts = [part[starts[n] : entries[n].end - entries[0].start] for n in grave]
+        begins = [0, *accumulate(len(text) for text in texts)]
+        self._grave.take(b"".join(texts), begins[:-1], [entries[n] for n in grave])
 
     def _error(self, data: bytes, entry: Entry, level: str) -> None:
         message = message_of(data, entry)
@@ -137,7 +124,7 @@ class Tally:
             if len(self._patterns) >= _PATTERNS:
                 self._more += 1
                 return
-            seen = self._patterns[name] = _Seen()
+            seen = self._patterns[name] = Seen()
             self._level_of[name] = level
         seen.add(entry.time, message)
 
@@ -181,21 +168,21 @@ class Tally:
                     text=name,
                     level=self._level_of[name],
                     count=seen.count,
-                    first=_at(seen.first),
-                    last=_at(seen.last),
+                    first=moment(seen.first),
+                    last=moment(seen.last),
                     example=shown(seen.examples[0][1]),
                 )
                 for name, seen in ordered[:most]
             ),
             more_patterns=self._more + sum(seen.count for _, seen in ordered[most:]),
-            hits=tuple(kind.result() for kind in self._classes),
+            hits=(*self._mild.result(), *self._grave.result()),
             secrets=tuple(
                 Secret(
                     kind=kind,
                     file=visible(family, 100),
                     count=seen.count,
-                    first=_at(seen.first),
-                    last=_at(seen.last),
+                    first=moment(seen.first),
+                    last=moment(seen.last),
                     example=shown(seen.examples[0][1]),
                 )
                 for (kind, family), seen in sorted(self._secrets.items())
@@ -219,44 +206,3 @@ def _end_of_message(data: bytes, at: int, limit: int) -> int:
         if data[end + 1 : end + 2] != b"\t":
             return end
         at = end + 1
-
-
-class _Class:
-    """One kind of trouble: lines that hold all words of one of its phrases."""
-
-    def __init__(self, name: str, phrases: Sequence[str], mild: bool) -> None:
-        self._name, self._mild = name, mild
-        self._phrases = []
-        for phrase in phrases:
-            words = sorted((w.encode() for w in phrase.lower().split()), key=len, reverse=True)
-            if words:
-                self._phrases.append((words[0], [re.compile(rb"(?<![a-z0-9])" + re.escape(w)) for w in words]))
-        self._seen = _Seen(keep=_EXAMPLES)
-
-    def take(self, part: bytes, lower: bytes, starts: list[int], entries: Sequence[Entry], low: int) -> None:
-        """Count the entries of a part of a block, each once, whatever number of phrases it holds."""
-        counted: set[int] = set()
-        for literal, words in self._phrases:
-            at = lower.find(literal)
-            while at >= 0:
-                n = bisect_right(starts, at) - 1
-                end = lower.find(b"\n", at)
-                end = len(lower) if end < 0 else end
-                entry = entries[n]
-                fits = at < entry.end - low and (self._mild or entry.level in _SEVERE or entry.level is None)
-                if fits and n not in counted:
-                    begin = lower.rfind(b"\n", 0, at) + 1
-                    if all(word.search(lower, begin, end) for word in words):
-                        counted.add(n)
-                        self._seen.add(entry.time, part[begin : min(end, begin + _KEPT)])
-                at = lower.find(literal, end if fits else at + len(literal))
-
-    def result(self) -> Hits:
-        seen = self._seen
-        return Hits(
-            name=self._name,
-            count=seen.count,
-            first=_at(seen.first),
-            last=_at(seen.last),
-            examples=tuple(shown(text, 200) for _, text in seen.examples),
-        )

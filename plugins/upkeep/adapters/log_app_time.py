@@ -32,7 +32,7 @@ class Clock:
 
     def __init__(self, zone: ZoneInfo, newest: float) -> None:
         self._zone, self._newest = zone, newest
-        self._known: dict[tuple[bytes, bytes | None], tuple[int, int] | None] = {}
+        self._known: dict[tuple[bytes, bytes | None], tuple[int, int] | tuple[()] | None] = {}
 
     def moment(self, text: bytes, zone: bytes | None, before: int | None) -> int | None:
         """Return the moment that a time means, None when it is none (a 13th month).
@@ -40,17 +40,21 @@ class Clock:
         :param zone: `Z`, `+02:00`, an abbreviation such as `CET`, or None.
         :param before: the moment of the line above.
         """
-        key = (text, zone)
-        if key in self._known:
-            found = self._known[key]
-        else:
+        # Within a minute only the seconds differ: no zone's clock changes there.
+        minute, second = text[:-2], text[-2:]
+        key = (minute, zone)
+        found = self._known.get(key, ())
+        if found == ():
             if len(self._known) > _LARGEST:
                 self._known.clear()
-            found = self._known[key] = self._read(text, zone)
-        if found is None:
+            found = self._known[key] = self._read(minute + b"00", zone)
+        if not found:
             return None
-        first, second = found
-        return second if second != first and before is not None and first < before - _BACK else first
+        seconds = min(int(second), 59)  # a leap second is the one before it
+        first, again = found
+        if again != first and before is not None and first + seconds < before - _BACK:
+            return again + seconds
+        return first + seconds
 
     def _read(self, text: bytes, zone: bytes | None) -> tuple[int, int] | None:
         try:
@@ -81,7 +85,7 @@ class Clock:
         latest = datetime.fromtimestamp(self._newest, UTC) + timedelta(days=2)
         for year in (latest.year, latest.year - 1, latest.year - 2, latest.year - 3, latest.year - 4):
             try:
-                found = datetime(year, _MONTHS[month[:3]], int(day), hour, minute, min(second, 59))  # noqa: DTZ001
+                found = datetime(year, _MONTHS[month[:3]], int(day), hour, minute, second)  # noqa: DTZ001
             except ValueError:  # 29 February
                 continue
             if found <= latest.replace(tzinfo=None):
@@ -90,7 +94,7 @@ class Clock:
 
 
 def _local(text: bytes) -> datetime:
-    """Read `2026-01-31 23:59:59` or `31/Jan/2026 23:59:59`. A leap second is the one before it."""
+    """Read `2026-01-31 23:59:00` or `31/Jan/2026 23:59:00`."""
     if text[2:3] == b"/":
         day, month, year = int(text[:2]), _MONTHS[text[3:6].lower()], int(text[7:11])
         clock = text[12:20]
@@ -98,8 +102,6 @@ def _local(text: bytes) -> datetime:
         year, month, day = int(text[:4]), int(text[5:7]), int(text[8:10])
         clock = text[11:19]
     hour, minute, second = int(clock[:2]), int(clock[3:5]), int(clock[6:8])
-    if second == 60:
-        second = 59
     return datetime(year, month, day, hour, minute, second)  # noqa: DTZ001
 
 

@@ -43,10 +43,16 @@ def normalised(statement: bytes, length: int = 300) -> str:
     >>> normalised(b"select * from t where name = 'O''Hara' and id in (1, 2, 3) -- for Bob")
     'select * from t where name = ? and id in (?)'
     """
-    unsure = next((m for m in _TOKEN.finditer(statement) if m[0][:1] == b"'" and b"\\'" in m[0]), None)
-    text = _TOKEN.sub(_replaced, statement if unsure is None else statement[: unsure.start()] + b"?")
-    text = _ROWS.sub(b"(?)", _LIST.sub(b"?", b" ".join(text.split())))
-    return visible(redact(text.rstrip(b"; ")), length)
+    return visible(redact(_bare(statement)), length)
+
+
+def _bare(statement: bytes) -> bytes:
+    """Return a statement without literals and comments, on one line."""
+    if b"\\'" in statement:
+        unsure = next((m for m in _TOKEN.finditer(statement) if m[0][:1] == b"'" and b"\\'" in m[0]), None)
+        statement = statement if unsure is None else statement[: unsure.start()] + b"?"
+    text = b" ".join(_TOKEN.sub(_replaced, statement).split())
+    return _ROWS.sub(b"(?)", _LIST.sub(b"?", text)).rstrip(b"; ")
 
 
 def _replaced(match: re.Match[bytes]) -> bytes:
@@ -61,6 +67,7 @@ class DatabaseTally:
 
     def __init__(self) -> None:
         self._statements: dict[str, list[float]] = {}
+        self._names: dict[bytes, str] = {}
         self._dropped = 0
         self._states = Counter[str]()
         self._events = Counter[str]()
@@ -73,7 +80,8 @@ class DatabaseTally:
             self._states[code] += 1
         if text.startswith(b"duration: "):
             if match := _DURATION.match(text):
-                self._slow(float(match[1]), normalised(text[match.end() : match.end() + (16 << 10)]))
+                bare = _bare(text[match.end() : match.end() + (16 << 10)])
+                self._slow(float(match[1]), self._names.get(bare) or self._named(bare))
             return
         for name, shape in _EVENTS:
             match = shape.search(text, 0, 1000)
@@ -82,6 +90,12 @@ class DatabaseTally:
                 self._temp_bytes += int(match[1]) if name == "temp_file" else 0
                 self._examples[name] = min(self._examples.get(name, (time, text[:2000])), (time, text[:2000]))
                 return
+
+    def _named(self, bare: bytes) -> str:
+        if len(self._names) > _MOST:
+            self._names.clear()
+        name = self._names[bare] = visible(redact(bare), 300)
+        return name
 
     def _slow(self, duration: float, statement: str) -> None:
         found = self._statements.get(statement)
