@@ -37,33 +37,48 @@ def ask(
 ) -> Answer:
     """Return what a folder of advisories says. A folder that is not there, empty or too old says nothing."""
     started = time.perf_counter()
-    answer = Answer(str(folder), SourceState(place=str(folder)))
+    place = str(folder)
     try:
         files = _files(folder)
         if not files:
             raise UnreadableError("it holds no advisory (.json, .yaml, .yml)")
-        index = _index(folder, files, indexes)
+        answer = _ask_files(folder, files, indexes, keys)
     except (UnreadableError, OSError, sqlite3.Error) as error:
+        answer = Answer(place, SourceState(place=place))
         reason = str(error) if isinstance(error, UnreadableError) else shown(error)
         answer.trouble(f"the folder cannot be used: {reason}", "correct its path and rights, or let the mirror run")
         return answer
-    with closing(sqlite3.connect(index.as_uri() + "?mode=ro", uri=True)) as db:
-        _ask_index(db, keys, answer)
-        newest = max(written for _, _, written in files) / 1e9
-        _look_at_age(answer, newest, max_age_days, limits.content_age_days, now)
+    newest = max(written for _, _, written in files) / 1e9
+    _look_at_age(answer, newest, max_age_days, limits.content_age_days, now)
     answer.state = answer.state.model_copy(
         update={"answered": len(answer.answered), "seconds": time.perf_counter() - started}
     )
     return answer
 
 
-def _ask_index(db: sqlite3.Connection, keys: Sequence[Key], answer: Answer) -> None:
-    meta = dict(db.execute("select name, value from meta"))
-    answer.state = SourceState(
-        place=answer.place,
-        advisories=int(meta["advisories"]),
-        newest_change=datetime.fromisoformat(meta["newest_change"]) if meta["newest_change"] else None,
-    )
+def _ask_files(folder: Path, files: list[tuple[str, int, int]], indexes: Path, keys: Sequence[Key]) -> Answer:
+    """Ask the index of a folder; one that is damaged is built anew, once."""
+    index = _index(folder, files, indexes)
+    try:
+        return _ask_index(index, keys, str(folder))
+    except sqlite3.Error:
+        index.unlink(missing_ok=True)
+        return _ask_index(_index(folder, files, indexes), keys, str(folder))
+
+
+def _ask_index(index: Path, keys: Sequence[Key], place: str) -> Answer:
+    answer = Answer(place, SourceState(place=place))
+    with closing(sqlite3.connect(index.as_uri() + "?mode=ro", uri=True)) as db:
+        meta = dict(db.execute("select name, value from meta"))
+        held = int(meta["advisories"])
+        newest = datetime.fromisoformat(meta["newest_change"]) if meta["newest_change"] else None
+        answer.state = SourceState(place=place, advisories=held, newest_change=newest)
+        _look_up(db, keys, answer)
+        _tell_problems(db, answer)
+    return answer
+
+
+def _look_up(db: sqlite3.Connection, keys: Sequence[Key], answer: Answer) -> None:
     known = {row[0] for row in db.execute("select distinct ecosystem from about")}
     for key in keys:
         ecosystem, name, _ = key
@@ -83,7 +98,6 @@ def _ask_index(db: sqlite3.Connection, keys: Sequence[Key], answer: Answer) -> N
                 f"it holds no advisory of ecosystem {ecosystem}; that nothing is found there says nothing",
                 f"let the mirror fetch {ecosystem} too, or name another source",
             )
-    _tell_problems(db, answer)
 
 
 def _tell_problems(db: sqlite3.Connection, answer: Answer) -> None:

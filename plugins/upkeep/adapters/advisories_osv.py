@@ -102,8 +102,9 @@ def read(document: Any) -> Advisory:
     """
     if not isinstance(document, dict):
         raise UnreadableError(f"it holds a {type(document).__name__}, expected an advisory in OSV's format")
-    if str(document.get("schema_version", "1")).partition(".")[0] != "1":
-        raise UnreadableError(f"its schema_version is {shown(document['schema_version'], 40)}, expected 1.x")
+    version = document.get("schema_version", "1")
+    if not isinstance(version, str) or version.partition(".")[0] != "1":
+        raise UnreadableError(f"its schema_version is {_brief(version)}, expected 1.x")
     withdrawn = document.get("withdrawn") not in (None, "", "null", "~")
     if not isinstance(document.get("affected"), list) and not withdrawn:
         old = " (a draft of the format has `affects` there)" if "affects" in document else ""
@@ -113,7 +114,7 @@ def read(document: Any) -> Advisory:
         "aliases": document.get("aliases") or (),
         "severity": document.get("severity") or (),
         "withdrawn": withdrawn,
-        "summary": shown(document.get("summary") or document.get("details") or "", _SUMMARY).strip(),
+        "summary": _summary(document),
         "word": _word(document),
         "affected": [_affected(part) for part in document.get("affected") or ()],
     }
@@ -122,9 +123,19 @@ def read(document: Any) -> Advisory:
     except pydantic.ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(map(str, first["loc"]))
-        raise UnreadableError(f"`{place}` is {shown(first['input'], 40)}: {first['msg'].lower()}") from None
+        raise UnreadableError(f"`{place}` is {_brief(first['input'])}: {first['msg'].lower()}") from None
     except RecursionError:
         raise UnreadableError("it is nested too deeply") from None
+
+
+def _brief(value: Any) -> str:
+    """Return a value in a few words. Not of a container: with YAML's aliases a small file holds one of gigabytes."""
+    return shown(value, 40) if isinstance(value, str | int | float | None) else f"a {type(value).__name__}"
+
+
+def _summary(document: dict[str, Any]) -> str:
+    texts = (document.get(key) for key in ("summary", "details"))
+    return shown(next((t for t in texts if isinstance(t, str) and t.strip()), ""), _SUMMARY).strip()
 
 
 def _affected(part: Any) -> Any:
