@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from upkeep.adapters import drift_columns
 from upkeep.adapters.drift_cells import Cells
-from upkeep.adapters.profile_spill import Spill
+from upkeep.adapters.profile_spill import PART, Spill
 from upkeep.core.drift import ColumnProfile, Kind
 from upkeep.core.errors import TransientError
 
@@ -71,7 +71,6 @@ class _Column:
         self.type = "null"
         self.rows = self.missing = self.infinite = self.lost = 0
         self._spill: Spill | None = None
-        self._moments = (0, 0.0, 0.0)
         self._counts: dict[str, int] = {}
 
     def add(self, array: Any, inferred: bool) -> None:
@@ -85,7 +84,6 @@ class _Column:
         self.lost += seen.lost
         if self._spill is not None and seen.values is not None:
             self._spill.add(seen.values)
-            self._moments = merged(self._moments, seen.values)
         elif self.kind == "category":
             for value, count in (seen.values or {}).items():
                 self._counts[value] = self._counts.get(value, 0) + count
@@ -111,18 +109,27 @@ class _Column:
         if not spill.count:
             return {}
         edges, fences = _edges(spill)
-        cells = Cells(edges)
-        for part in spill.parts(1 << 16):
+        cells, moments = Cells(edges), (0, 0.0, 0.0)
+        for part in spill.ordered(_pivots(edges, spill.count)):
             cells.add(part)
-        count, _, squares = self._moments
+            moments = merged(moments, part)
         return {
             "edges": tuple(map(float, edges)),
             "at": tuple(map(int, cells.at)),
             "between": tuple(map(int, cells.between)),
             "sums": tuple(map(float, cells.sums)),
-            "std": math.sqrt(squares / count),
+            "std": math.sqrt(moments[2] / moments[0]),
             "fences": fences,
         }
+
+
+def _pivots(edges: Any, count: int) -> list[float]:
+    """Return where to split numbers so that their sums are the same to the last digit in whatever order they came.
+
+    A query without ORDER BY gives its rows in another order each time, and the profile must have the same hash.
+    """
+    parts = -(-count // PART)
+    return sorted({float(edges[len(edges) * n // parts]) for n in range(1, parts)})
 
 
 def _edges(spill: Spill) -> tuple[Any, tuple[float, float] | None]:

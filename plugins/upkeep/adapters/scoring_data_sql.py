@@ -112,7 +112,8 @@ def _csv(block: bytes, columns: dict[str, str], types: dict[str, str]) -> pa.Tab
     return csv.read_csv(
         io.BytesIO(block),
         read_options=csv.ReadOptions(column_names=list(columns), block_size=2 * _BLOCK + len(block)),
-        parse_options=csv.ParseOptions(newlines_in_values=True),
+        # A line of one column that is NULL is empty, and a row all the same.
+        parse_options=csv.ParseOptions(newlines_in_values=True, ignore_empty_lines=False),
         # COPY writes NULL as nothing at all, and an empty text in quotes.
         convert_options=csv.ConvertOptions(
             column_types={name: pa.type_for_alias(kind) for name, kind in types.items()},
