@@ -86,5 +86,6 @@ PLANTERS: dict[str, Callable[[Lab, bool], None]] = {
         planters_models.inaccurate_week,
         planters_models.changed_model_file,
         planters_models.old_training,
+        planters_models.slow_prediction,
     )
 }

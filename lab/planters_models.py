@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from lab.model_rows import Columns
 from lab.models import FOLDERS, TRAINED_DAYS_AGO, put_model
 from lab.planted import Planted
+from lab.planters import set_web_fault
 from lab.scoring import Change
 
 if TYPE_CHECKING:
@@ -77,6 +78,11 @@ def old_training(lab: Lab, planted: bool) -> None:
         days = OLD_DAYS if planted else TRAINED_DAYS_AGO
         date = (now - timedelta(days=days)).replace(hour=3, minute=0, second=0, microsecond=0)
         file.write_text(json.dumps(told | {"training_date": date.isoformat()}, indent=2) + "\n")
+
+
+def slow_prediction(lab: Lab, planted: bool) -> None:
+    """Let claims' model take its time."""
+    set_web_fault(lab, "claims", "/api/predict", {"delay": 0.25} if planted else None)
 
 
 def pins(lab: Lab) -> dict[str, dict[str, str]]:
