@@ -35,6 +35,7 @@ class PlantedFault:
     severity: str
     planted_by: str
     explanation: str
+    known_later: bool = False
 
 
 def planted_faults(cadence: str | None = None) -> tuple[PlantedFault, ...]:

@@ -20,6 +20,7 @@ from lab.windows import newest
 if TYPE_CHECKING:
     from lab.embedded import Lab
 
+PAST = "the lab's past"  # what the ids of its runs begin with
 WEEKS = 10
 ROUTINE = "capacity.database"
 # Daily runs that have reviewed a log, and the one kind of error that it has on every day, as the review masks it.
@@ -67,14 +68,14 @@ def _weeks(now: datetime) -> Iterator[dict[str, Any]]:
 
 
 def _week(weeks: int) -> dict[str, str]:
-    return {"dag_id": "maintenance_weekly", "run_id": f"the lab's past, week -{weeks:02}"}
+    return {"dag_id": "maintenance_weekly", "run_id": f"{PAST}, week -{weeks:02}"}
 
 
 def _reviews(now: datetime) -> Iterator[dict[str, Any]]:
     newest_start = newest("daily", now).start
     for days in range(REVIEWS, 0, -1):
         end = newest_start - timedelta(days=days - 1)
-        run = {"dag_id": "maintenance_daily", "run_id": f"the lab's past, day -{days:02}"}
+        run = {"dag_id": "maintenance_daily", "run_id": f"{PAST}, day -{days:02}"}
         yield from _run(run, "daily", end - timedelta(days=1), end)
         errors = 1 + days % 2
         measured = [

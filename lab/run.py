@@ -14,6 +14,7 @@ from typing import Any
 from lab.airflow import Airflow
 from lab.embedded import Lab
 from lab.faults import planted_faults
+from lab.past import PAST
 from lab.postgres import bin
 from lab.process import LabError
 from lab.systems import CLUSTERS
@@ -94,17 +95,33 @@ def has_backups(lab: Lab) -> bool:
     return found
 
 
-def compare(found: list[dict[str, Any]], cadence: str, systems: set[str] | None = None) -> tuple[list[str], list[str]]:
-    """Return which planted faults were not found, and which troubles were found that nobody planted."""
-    planted = {
-        (one.target, one.routine, one.check, one.severity)
-        for one in planted_faults(cadence)
-        if systems is None or one.system in systems
-    }
+def has_run_before(lab: Lab) -> bool:
+    """Tell whether there is a run of a day ago or more: what was new in it is known by now."""
+    with lab.clusters["platform"].connect("upkeep_ledger") as ledger:
+        table = ledger.execute("select to_regclass('upkeep.run')").fetchone()
+        if table == (None,):
+            return False
+        return ledger.execute(
+            "select exists (select from upkeep.run where run_id not like %s"
+            " and opened_at < now() - interval '23 hours')",
+            [f"{PAST}%"],
+        ).fetchone() == (True,)
+
+
+def compare(
+    found: list[dict[str, Any]], cadence: str, systems: set[str] | None = None, again: bool = False
+) -> tuple[list[str], list[str]]:
+    """Return which planted faults were not found, and which troubles were found that nobody planted.
+
+    :param again: the ledger remembers runs of other days, so that what is only found while it is new may be missing.
+    """
+    faults = [one for one in planted_faults(cadence) if systems is None or one.system in systems]
+    planted = {(one.target, one.routine, one.check, one.severity) for one in faults}
+    needed = {(one.target, one.routine, one.check, one.severity) for one in faults if not (again and one.known_later)}
     seen = {(f["target"], f["routine"], f["check"], f["severity"]) for f in found}
     # What is merely told (info) may be planted, and is no trouble when nobody planted it.
     unplanned = {one for one in seen - planted if one[3] in TROUBLE}
-    return [" ".join(one) for one in sorted(planted - seen)], [" ".join(one) for one in sorted(unplanned)]
+    return [" ".join(one) for one in sorted(needed - seen)], [" ".join(one) for one in sorted(unplanned)]
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -142,11 +159,12 @@ def _run(cadence: str, stay: bool) -> int:
         if cadence != "daily" and not has_backups(lab):
             say("the first backups: the other cadences read what the daily one keeps")
             follow(airflow, "maintenance_daily", start_run(airflow, "maintenance_daily"), say)
+        again = has_run_before(lab)
         run_id = start_run(airflow, dag_id)
         say(f"{dag_id}: {run_id}")
         state = follow(airflow, dag_id, run_id, say)
         outcome = result(lab, dag_id, run_id)
-        missing, unplanned = compare(outcome["findings"], cadence)
+        missing, unplanned = compare(outcome["findings"], cadence, again=again)
         _tell(outcome, state)
         for text in missing:
             print(f"planted, but not found: {text}")
