@@ -196,6 +196,8 @@ class _Regression(_Tally):
         self._absolute: list[float] = []
         self._squared: list[float] = []
         self._count, self._mean, self._spread = 0, 0.0, 0.0
+        # Labels are taken from the first one on: far from zero their spread would drown in rounding.
+        self._origin: float | None = None
 
     def add(self, batch: pa.RecordBatch) -> str:
         """Add a batch; return why that is impossible."""
@@ -214,6 +216,9 @@ class _Regression(_Tally):
     def _merge(self, truth: np.ndarray[Any, Any], error: np.ndarray[Any, Any]) -> None:
         if not truth.size:
             return
+        if self._origin is None:
+            self._origin = float(truth[0])
+        truth = truth - self._origin
         self._absolute.append(float(abs(error).sum()))
         self._squared.append(float((error**2).sum()))
         count, mean = truth.size, float(truth.mean())

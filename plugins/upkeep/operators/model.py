@@ -39,3 +39,9 @@ class RetrainingOperator(RoutineOperator):
     """Tell whether a model is due to be trained anew, and train it when a person has agreed."""
 
     routine = "upkeep.routines.model.retraining"
+
+
+class ModelScoresOperator(RoutineOperator):
+    """Compare what a model said in the run's window with what turned out to be true."""
+
+    routine = "upkeep.routines.model.scores"
