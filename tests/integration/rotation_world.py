@@ -121,7 +121,7 @@ class World:
     def numbers(self, name: str = "app.log") -> tuple[int, int, int]:
         """Return how many different numbered lines are there, how many doubled, and how many are none."""
         lines = self.text(name).split(b"\n")[:-1]
-        good = [line for line in lines if len(line) == 48 and line[:12].isdigit()]
+        good = [line for line in lines if len(line) == 47 and line[:12].isdigit()]
         return len(set(good)), len(good) - len(set(good)), len(lines) - len(good)
 
 

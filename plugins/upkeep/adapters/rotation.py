@@ -100,7 +100,7 @@ def _remove(folder: Folder, file: RotatedFile | StrayFile) -> NotDone | None:
                 return NotDone("changed", f"{file.name}: is another file by now")
             if seen.st_mtime > file.modified.timestamp() + 1e-3:
                 return NotDone("changed", f"{file.name}: was written to meanwhile")
-            if holders := rotation_procs.scan({seen.st_dev}).holders(seen.st_dev, seen.st_ino):
+            if holders := rotation_procs.scan({(seen.st_dev, seen.st_ino)}).holders(seen.st_dev, seen.st_ino):
                 return NotDone("held", f"{file.name}: is open in {', '.join(map(str, holders))}")
             # A database that is cut off from them would only seem whole; without it they are nothing.
             for beside in file.companions if isinstance(file, StrayFile) else ():

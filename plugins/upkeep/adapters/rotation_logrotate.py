@@ -114,10 +114,13 @@ def seed(path: str, order: Order) -> str:
 def run(program: Logrotate, place: Place, order: Order, work: Path) -> tuple[str, ...]:
     """Let logrotate rotate one log; return what it complained about. Whether it did it, is seen at the files."""
     path = place.folder.absolute(place.name)
-    work.mkdir(mode=0o700, parents=True, exist_ok=True)
     configuration, state = work / "logrotate.conf", work / "logrotate.state"
-    _write(configuration, render(path, order), 0o644)
-    _write(state, seed(path, order), 0o600)
+    try:
+        work.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _write(configuration, render(path, order), 0o644)
+        _write(state, seed(path, order), 0o600)
+    except OSError as error:
+        return (f"{work}: the configuration for logrotate could not be written: {error.strerror}",)
     wait = ["--wait-for-state-lock"] if program.version >= _KNOWS_WAITING else []
     done, _ = process.run([program.path, *wait, "--state", state, configuration])
     if done.code and not done.errors:

@@ -44,7 +44,7 @@ def look(folder: Folder, rotation: Rotation, zone: str, now: datetime) -> LogFol
     """
     view = _View(folder, zone, now)
     view.take(rotation.live)
-    opened = rotation_procs.scan({os.fstat(folder.fd).st_dev, *view.devices})
+    opened = rotation_procs.scan(view.rotated_inodes, folder.path)
     return LogFolder(
         path=folder.path,
         logs=tuple(view.logs(opened)),
@@ -63,7 +63,11 @@ class _View:
         self.groups: dict[str, _Group] = {}
         self.refusals: dict[tuple[str, str], Refusal] = {}
         self.missing: list[str] = []
-        self.devices: set[int] = set()
+
+    @property
+    def rotated_inodes(self) -> set[tuple[int, int]]:
+        """The rotated files: of those it matters who has them open."""
+        return {(seen.st_dev, seen.st_ino) for group in self.groups.values() for _, _, seen in group.rotated}
 
     def take(self, globs: Iterable[str]) -> None:
         """Find the files of some globs."""
@@ -152,7 +156,6 @@ class _View:
             self._refuse(name, "folder", Severity.UNKNOWN, f"cannot be looked at: {error.strerror}",
                          "let the user that runs maintenance enter the folder")  # fmt: skip
             return None
-        self.devices.add(seen.st_dev)
         return seen
 
     def _writable_by_all(self, name: str) -> bool:

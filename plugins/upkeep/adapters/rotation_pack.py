@@ -29,12 +29,12 @@ def pack(folder: Folder, file: RotatedFile, level: int, quiet_seconds: float) ->
         with folder.parent(name) as (fd, leaf):
             handle = folder.open(name)
             try:
-                if busy := _busy(handle, file, quiet_seconds):
+                done = _refused(handle, file) or _pack(fd, leaf, handle, file, level)
+                if isinstance(done, NotDone):
+                    return done
+                if busy := _busy(handle, done, quiet_seconds):
+                    os.unlink(f"{leaf}.gz", dir_fd=fd)  # the plain file has it all, and may have more
                     return busy
-                done = _pack(fd, leaf, handle, file, level)
-                busy = None if isinstance(done, NotDone) else _busy(handle, file, quiet_seconds)
-                if busy or isinstance(done, NotDone):
-                    return busy or done
                 os.unlink(leaf, dir_fd=fd)
                 return done
             finally:
@@ -43,32 +43,40 @@ def pack(folder: Folder, file: RotatedFile, level: int, quiet_seconds: float) ->
         return why(error, name)
 
 
-def _busy(handle: int, file: RotatedFile, quiet_seconds: float) -> NotDone | None:
-    """Return why a file must stay as it is."""
+def _refused(handle: int, file: RotatedFile) -> NotDone | None:
+    """Return why a file is not to be touched."""
     seen = os.fstat(handle)
     if (seen.st_dev, seen.st_ino) != (file.device, file.inode):
         return NotDone("changed", f"{file.name}: is another file by now")
-    if reason := unfit(seen):
-        return NotDone("refused", f"{file.name}: {reason}")
-    opened = rotation_procs.scan({seen.st_dev})
+    reason = unfit(seen)
+    return NotDone("refused", f"{file.name}: {reason}") if reason else None
+
+
+def _busy(handle: int, done: Packed, quiet_seconds: float) -> NotDone | None:
+    """Return why the plain file must stay: somebody may still write to it, or has since it was read."""
+    seen = os.fstat(handle)
+    opened = rotation_procs.scan({(seen.st_dev, seen.st_ino)})
     if holders := opened.writers(seen.st_dev, seen.st_ino):
-        return NotDone("held", f"{file.name}: is still written to by {', '.join(map(str, holders))}")
+        return NotDone("held", f"{done.name}: is still written to by {', '.join(map(str, holders))}")
     quiet = datetime.now(UTC).timestamp() - seen.st_mtime
     if opened.unseen and quiet < quiet_seconds:
         return NotDone(
             "held",
-            f"{file.name}: was written to {max(quiet, 0):.0f} s ago, and {len(opened.unseen)} processes cannot be"
+            f"{done.name}: was written to {max(quiet, 0):.0f} s ago, and {len(opened.unseen)} processes cannot be"
             " looked into",
         )
+    # Asked last: a writer may have written, and closed, before we looked who has it open.
+    if os.fstat(handle).st_size != done.size:
+        return NotDone("changed", f"{done.name}: was written to while it was compressed; it is left as it is")
     return None
 
 
 def _pack(fd: int, leaf: str, handle: int, file: RotatedFile, level: int) -> Packed | NotDone:
     packed, making = f"{leaf}.gz", f".{leaf}{PACKING}"
-    before = os.fstat(handle)
     with contextlib.suppress(FileNotFoundError):
         os.unlink(making, dir_fd=fd)
-    if not _exists(fd, packed):
+    fresh = not _exists(fd, packed) or _is_beginning(fd, packed, handle)
+    if fresh:
         try:
             _write(fd, making, handle, level)
             os.rename(making, packed, src_dir_fd=fd, dst_dir_fd=fd)
@@ -77,22 +85,29 @@ def _pack(fd: int, leaf: str, handle: int, file: RotatedFile, level: int) -> Pac
                 os.unlink(making, dir_fd=fd)
             raise
     # From here on it is as after a run that was cut off: two files of which one is to be proved equal to the other.
-    wanted, got = _sum(_plain(handle)), _sum_packed(fd, packed)
+    got = _sum_packed(fd, packed)
+    wanted = _sum(_plain(handle, got[2] if fresh else None))
     if wanted != got:
         return NotDone(
             "differs",
-            f"{file.name}: {packed!r} does not decode to it: {got[0]} lines instead of {wanted[0]}; both are left",
+            f"{file.name}: its .gz does not decode to it: {got[0]} lines instead of {wanted[0]}; both are left",
         )
-    after = os.fstat(handle)
-    if (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
-        os.unlink(packed, dir_fd=fd)
-        return NotDone("changed", f"{file.name}: was written to while it was compressed; it is left as it is")
     os.fsync(fd)
     size = os.stat(packed, dir_fd=fd, follow_symlinks=False).st_size
     return Packed(
-        name=file.name, packed=quoted(unquoted(file.name) + ".gz"), size=wanted[2], packed_size=size, lines=wanted[0],
+        name=file.name,
+        packed=quoted(unquoted(file.name) + ".gz"),
+        size=wanted[2],
+        packed_size=size,
+        lines=wanted[0],
         sha256=wanted[1],
-    )  # fmt: skip
+    )
+
+
+def _is_beginning(fd: int, packed: str, handle: int) -> bool:
+    """Tell whether a compressed file holds the beginning of the plain one: after a run was cut off, more came."""
+    got = _sum_packed(fd, packed)
+    return 0 < got[2] < os.fstat(handle).st_size and _sum(_plain(handle, got[2])) == got
 
 
 def _exists(fd: int, leaf: str) -> bool:
@@ -118,9 +133,10 @@ def _write(fd: int, leaf: str, source: int, level: int) -> None:
         os.fsync(handle)
 
 
-def _plain(handle: int) -> Iterator[bytes]:
+def _plain(handle: int, end: int | None = None) -> Iterator[bytes]:
+    """Read an open file, to its end or so far."""
     offset = 0
-    while block := os.pread(handle, _BLOCK, offset):
+    while block := os.pread(handle, _BLOCK if end is None else min(_BLOCK, end - offset), offset):
         offset += len(block)
         yield block
 

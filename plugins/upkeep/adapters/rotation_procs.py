@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,7 +16,7 @@ _DELETED = " (deleted)"
 
 @dataclass
 class OpenFiles:
-    """Open regular files of some devices, by inode; `unseen`: ids of processes that we may not look into."""
+    """Who has files open, by device and inode; `unseen`: ids of processes that we may not look into."""
 
     held: dict[tuple[int, int], list[Holder]] = field(default_factory=dict)
     unlinked: list[tuple[str, int, Holder]] = field(default_factory=list)
@@ -41,8 +41,11 @@ class OpenFiles:
         return tuple(found.values())
 
 
-def scan(devices: Collection[int], only: Collection[int] | None = None) -> OpenFiles:
-    """Look into every process (or `only` some) but this one; a machine without /proc has everything unseen."""
+def scan(wanted: Collection[tuple[int, int]], folder: str = "", only: Collection[int] | None = None) -> OpenFiles:
+    """Look into every process (or `only` some) but this one, for files by device and inode.
+
+    :param folder: where deleted files are looked for, too. A machine without /proc has everything unseen.
+    """
     found = OpenFiles()
     if not _PROC.joinpath("self", "fd").exists():
         found.unseen.append(0)
@@ -51,7 +54,7 @@ def scan(devices: Collection[int], only: Collection[int] | None = None) -> OpenF
         if pid == os.getpid():
             continue
         try:
-            _look_into(pid, devices, found)
+            _look_into(pid, wanted, folder, found)
         except PermissionError:
             found.unseen.append(pid)
         except (FileNotFoundError, ProcessLookupError):
@@ -87,36 +90,40 @@ def _parent(pid: int) -> int | None:
         return None
 
 
-def _look_into(pid: int, devices: Collection[int], found: OpenFiles) -> None:
-    for handle in _handles(pid):
-        try:
-            seen = handle.stat()
-        except OSError:
-            continue  # it was closed meanwhile
-        if seen.st_dev not in devices or not stat.S_ISREG(seen.st_mode):
-            continue
-        holder = Holder(pid=pid, name=_name(pid), writes=_writes(handle))
-        found.held.setdefault((seen.st_dev, seen.st_ino), []).append(holder)
-        if seen.st_nlink == 0:
-            path = str(handle.readlink())
-            found.unlinked.append((path.removesuffix(_DELETED), seen.st_blocks * 512, holder))
+def _look_into(pid: int, wanted: Collection[tuple[int, int]], folder: str, found: OpenFiles) -> None:
+    with os.scandir(f"/proc/{pid}/fd") as handles:
+        for handle in handles:
+            try:
+                seen = handle.stat()
+            except OSError:
+                continue  # it was closed meanwhile
+            key = (seen.st_dev, seen.st_ino)
+            if key in wanted:
+                found.held.setdefault(key, []).append(_holder(pid, handle.name))
+            if folder and not seen.st_nlink and stat.S_ISREG(seen.st_mode):
+                _take_deleted(pid, handle, seen, found)
 
 
-def _writes(handle: Path) -> bool:
+def _take_deleted(pid: int, handle: os.DirEntry[str], seen: os.stat_result, found: OpenFiles) -> None:
+    try:
+        path = str(Path(handle.path).readlink())
+    except OSError:
+        return
+    found.unlinked.append((path.removesuffix(_DELETED), seen.st_blocks * 512, _holder(pid, handle.name)))
+
+
+def _holder(pid: int, handle: str) -> Holder:
+    return Holder(pid=pid, name=_name(pid), writes=_writes(pid, handle))
+
+
+def _writes(pid: int, handle: str) -> bool:
     """Tell whether a handle is open for writing; taken for granted when the kernel does not say."""
     try:
-        told = handle.parents[1].joinpath("fdinfo", handle.name).read_text()
+        told = _PROC.joinpath(str(pid), "fdinfo", handle).read_text()
         flags = next(int(line.split()[1], 8) for line in told.splitlines() if line.startswith("flags:"))
     except (OSError, StopIteration, ValueError, IndexError):
         return True
     return flags & os.O_ACCMODE != os.O_RDONLY
-
-
-def _handles(pid: int) -> Iterator[Path]:
-    folder = _PROC / str(pid) / "fd"
-    with os.scandir(folder) as entries:
-        names = [entry.name for entry in entries]
-    return (folder / name for name in names)
 
 
 def _name(pid: int) -> str:

@@ -26,7 +26,7 @@ class OldFile:
 
     def look(self, only: Collection[int] | None = None) -> tuple[tuple[Holder, ...], list[int]]:
         """Return who writes to it, and which processes cannot be looked into."""
-        opened = rotation_procs.scan({self.device}, only)
+        opened = rotation_procs.scan({(self.device, self.inode)}, only=only)
         return opened.writers(self.device, self.inode), opened.unseen
 
     @property
@@ -46,16 +46,16 @@ def reopen(way: Reopen, old: OldFile) -> Reopened:
 
 def _ask(way: Reopen, old: OldFile) -> tuple[str, str]:
     """Send the signal or run the command; return what was done and what went wrong."""
-    if way.command:
-        return run_for(way.command, way.timeout)
-    if way.signal is None or way.pid_file is None:
-        return "", ""
     try:
-        pid = _pid(way.pid_file)
-        return _signal(pid, way, old)
+        if way.command:
+            return run_for(way.command, way.timeout)
+        if way.signal is None or way.pid_file is None:
+            return "", ""
+        return _signal(_pid(way.pid_file), way, old)
     except (OSError, ValueError) as error:
+        # What cannot be done here must not end the rotation: the file is renamed already.
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        return "", f"{way.pid_file}: {reason}: no signal was sent"
+        return "", f"{way.pid_file or ' '.join(way.command)}: {reason}: the writer was not told"
 
 
 def _pid(path: str) -> int:

@@ -186,6 +186,8 @@ def let_reopen(place: Place, rotation: Rotation, old: os.stat_result) -> Reopene
         new = place.folder.open(place.name)
     try:
         return reopen(rotation.reopen, OldFile(old.st_dev, old.st_ino, new))
+    except OSError as error:
+        return Reopened(state="unknown", proof=f"it could not be looked at: {error}")
     finally:
         if new is not None:
             os.close(new)

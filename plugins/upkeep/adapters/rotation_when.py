@@ -31,7 +31,9 @@ def began(handle: int, zone: str, now: datetime, newest_rotation: datetime | Non
     if (first := first_time(head, zone)) and _OLDEST < first <= now + timedelta(hours=1):
         return first
     known = [moment for moment in (birth(handle), newest_rotation) if moment is not None]
-    return max(known, default=None)
+    # A copy that kept its times was born after its last line.
+    last = datetime.fromtimestamp(os.fstat(handle).st_mtime, UTC)
+    return min(max(known), last) if known else None
 
 
 def first_time(text: str, zone: str) -> datetime | None:

@@ -67,7 +67,7 @@ def _actions_of(log: LiveLog, policy: Policy) -> Iterator[Action]:
     if due:
         yield _rotate(log, due, rotation)
     plain = need.to_compress(log, policy)
-    at_once = due is not None and rotation.compress_after_days == 0
+    at_once = (due is not None or log.unfinished) and rotation.compress_after_days == 0
     if plain or at_once:
         yield Action(
             name="compress",
