@@ -80,8 +80,8 @@ def _taken(distribution: Distribution, prefix: Path) -> Package | Unlisted:
     folder = Path(str(getattr(distribution, "_path", prefix)))
     where = folder.name
     try:
-        metadata = distribution.metadata
-        name, version = metadata["Name"], metadata["Version"]
+        metadata = dict(distribution.metadata.items())  # type: ignore[attr-defined]
+        name, version = metadata.get("Name"), metadata.get("Version")
         requested = distribution.read_text("REQUESTED") is not None
         installer = (distribution.read_text("INSTALLER") or "").strip()
     except (OSError, UnicodeError, ValueError, AttributeError, TypeError) as error:

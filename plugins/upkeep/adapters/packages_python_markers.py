@@ -66,7 +66,8 @@ def from_file_name(url: str) -> tuple[str, str] | None:
 
 def showable(line: str) -> str:
     """Return a line of a manifest as it may be shown: without credentials, control characters and excess length."""
-    masked = _CREDENTIALS.sub("***@", line.strip())
+    # Shortened first: the search for credentials takes the square of the length.
+    masked = _CREDENTIALS.sub("***@", line.strip()[:1000])
     return "(a line that holds a credential)" if looks_secret(masked) else shown(masked)
 
 

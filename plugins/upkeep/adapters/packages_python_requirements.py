@@ -17,7 +17,7 @@ from upkeep.adapters.packages_python_markers import counts, from_file_name, norm
 from upkeep.core.audit import Listed, Package, Unlisted
 
 _MAX_FILES = 200
-_COMMENT = re.compile(r"(^|\s+)#.*$")
+_COMMENT = re.compile(r"(^|\s)#.*$")
 _INCLUDE = re.compile(r"(-r|--requirement|-c|--constraint)(?:\s*=\s*|\s+)?(.+)")
 _EDITABLE = re.compile(r"(-e|--editable)(?:\s*=\s*|\s+)(.+)")
 # Options that say where packages come from or how they are built, and name none.
