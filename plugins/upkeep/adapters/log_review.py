@@ -6,7 +6,7 @@ import logging
 import math
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -17,10 +17,13 @@ from upkeep.adapters.log_app_scan import Scan
 from upkeep.adapters.log_app_tally import Tally
 from upkeep.adapters.log_app_time import Clock
 from upkeep.adapters.log_bookmarks import HEAD, Bookmarks, FileMark, Position, digest, guard, guarded, usable
-from upkeep.adapters.log_files import Found, LogFile, discover, refused
+from upkeep.adapters.log_files import LogFile, refused
 from upkeep.adapters.log_lines import LogText, MovedError, SpoiltError, opened
 from upkeep.adapters.log_postgres import parser_for
+from upkeep.adapters.log_review_access import review_files
+from upkeep.adapters.log_review_files import beginning, settled, without_copies
 from upkeep.adapters.log_secrets import visible
+from upkeep.core.access_log import AccessOptions, AccessReview
 from upkeep.core.errors import ConfigurationError, TransientError
 from upkeep.core.log_files import Unread
 from upkeep.core.log_review import LogReport, ReviewOrder
@@ -48,10 +51,18 @@ class Reader:
             raise ConfigurationError(
                 f"{order.target}: time_zone {order.zone!r} is none", "give an IANA time zone such as Europe/Berlin"
             ) from None
+        return self._steadily(order, lambda: _Review(order, self._folder).run())
+
+    def access(self, order: ReviewOrder, options: AccessOptions) -> tuple[LogReport, AccessReview]:
+        """Read the lines of a window of an access log. :raises TransientError: as `review`."""
+        return self._steadily(order, lambda: review_files(order, options))
+
+    def _steadily[R](self, order: ReviewOrder, work: Callable[[], R]) -> R:
+        """Do it again when files were moved meanwhile."""
         reason: Exception | None = None
         for n in range(_TRIES):
             try:
-                return _Review(order, self._folder).run()
+                return work()
             except MovedError as error:
                 reason = error
                 time.sleep(0.2 * n)
@@ -64,35 +75,6 @@ class Reader:
             f"the logs of {order.target} changed {_TRIES} times while they were read: {reason}",
             "a rotation is at work; it is tried again",
         )
-
-
-def settled(patterns: Sequence[str]) -> Found:
-    """Return the files of some globs, looked up until two looks agree: a rotation may be renaming them right now.
-
-    :raises MovedError: they never did.
-    """
-    found = discover(patterns)
-    for _ in range(_TRIES):
-        again = discover(patterns)
-        if [(f.path, f.inode) for f in found.files] == [(f.path, f.inode) for f in again.files]:
-            return found
-        found = again
-    raise MovedError("files come and go")
-
-
-def without_copies(files: Sequence[LogFile], head: Callable[[LogFile], bytes]) -> tuple[list[LogFile], list[str]]:
-    """Leave out files that repeat another one of the same log: copied by copytruncate, compressed a moment ago."""
-    kept, copies = list[tuple[LogFile, bytes]](), list[str]()
-    for file in sorted(files, key=lambda f: (f.family, -f.size, f.path)):
-        begins = head(file) if file.size else b""
-        for other, theirs in kept:
-            shorter = min(len(begins), len(theirs))
-            if other.family == file.family and shorter >= 256 and begins[:shorter] == theirs[:shorter]:
-                copies.append(file.path)
-                break
-        else:
-            kept.append((file, begins))
-    return [file for file, _ in kept], copies
 
 
 @dataclass
@@ -115,7 +97,7 @@ class _Review:
 
     def run(self) -> LogReport:
         found = settled(self.order.paths)
-        files, copies = without_copies(found.files, self._begins)
+        files, copies = without_copies(found.files, lambda file: beginning(file, self.order.limits.decoded_bytes))
         for file in sorted(files, key=lambda f: (f.family, f.mtime_ns, f.path)):
             self._file(file)
         try:
@@ -131,13 +113,6 @@ class _Review:
                 "copies": tuple(visible(path) for path in sorted(copies)),
             }
         )
-
-    def _begins(self, file: LogFile) -> bytes:
-        try:
-            with opened(file, self.order.limits.decoded_bytes) as text:
-                return text.head(4096)
-        except (SpoiltError, OSError):
-            return b""  # what is wrong with it is said when it is read
 
     def _file(self, file: LogFile) -> None:
         try:

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from pydantic import Field
 
+from upkeep.core.access_log import AccessOptions, AccessReview
 from upkeep.core.log_files import Lines
 from upkeep.core.logs import LogFormat
 from upkeep.core.model import Model
@@ -134,5 +135,12 @@ class LogReader(Protocol):
 
         :raises TransientError: the files kept being rotated while they were read.
         :raises ConfigurationError: a pattern of the allow-list is none.
+        """
+        ...
+
+    def access(self, order: ReviewOrder, options: AccessOptions) -> tuple[LogReport, AccessReview]:
+        """Read the lines of a window of an access log; the report tells of files only: what was not read, and why.
+
+        :raises TransientError: as `review`.
         """
         ...

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pydantic
 from pydantic import Field
 
-from upkeep.core.access_log import AccessOptions
 from upkeep.core.model import Threshold
 from upkeep.core.routine import RoutineSettings
+from upkeep.routines.logs._access_settings import AccessLimits
 
 _CLASSES: dict[str, tuple[str, ...]] = {
     "failed_login": (
@@ -106,4 +106,4 @@ class Settings(RoutineSettings):
     decoded: pydantic.ByteSize = Field(
         pydantic.ByteSize(8 << 30), ge=1 << 20, description="bytes that a compressed file may decode to"
     )
-    access: AccessOptions = Field(AccessOptions(), description="access logs: what is told apart")
+    access: AccessLimits = Field(AccessLimits(), description="access logs: how they are read, and what is too much")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterator
+from pathlib import Path
 
 from upkeep.core.log_files import Unread
 from upkeep.core.log_review import Hits, LogReport, Secret
@@ -75,7 +76,7 @@ def gaps(report: LogReport, settings: Settings) -> Judgement:
         measured("lines", inside),
         measured("lines.unparsed", lines.unparsed),
     ]
-    findings = [*_unread(lines.unread), *_missing(report), *_window(report)]
+    findings = [*of_files(report), *_window(report)]
     findings += judged(
         "unparsed",
         "",
@@ -89,6 +90,14 @@ def gaps(report: LogReport, settings: Settings) -> Judgement:
         unit=" %",
     )
     return Judgement(measurements=tuple(measurements), findings=tuple(findings))
+
+
+def of_files(report: LogReport) -> Iterator[Finding]:
+    """Name the files that could not be read, those that are not there, and those that were left out."""
+    yield from _unread(report.lines.unread)
+    yield from _missing(report)
+    for path in report.copies:
+        yield told("copies", Path(path).name, f"{path} repeats another file of the same log and was left out")
 
 
 def _unread(unread: tuple[Unread, ...]) -> Iterator[Finding]:
@@ -132,5 +141,3 @@ def _window(report: LogReport) -> Iterator[Finding]:
             f"lines of {name} carry no time: as nothing earlier is known of it, all of them were counted",
             "let the program log times",
         )
-    for path in report.copies:
-        yield told("copies", path.rsplit("/", 1)[-1], f"{path} repeats another file of the same log and was left out")

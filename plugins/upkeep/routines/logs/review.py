@@ -5,6 +5,8 @@ none outside of the globs' folder), and reads exactly the lines whose time lies 
 belong to the line above. It counts entries by level, tells errors apart by their pattern (numbers, names, paths and
 quoted text masked), remembers the patterns in the ledger, and looks for phrases of trouble and for secrets. Of a
 PostgreSQL log it also reads slow statements, failed logins, deadlocks, checkpoints, temporary files and lock waits.
+Of an access log it reads instead status classes, response times by route, clients, logins, tokens, uploads, attacks,
+probes and scanners, in one pass.
 Everything that is shown is redacted, and control characters are written out.
 
 A bookmark of how far each file was read makes the next run quick. It is only a shortcut: without it, after a rotation,
@@ -23,6 +25,7 @@ bookmarks that tell the windows; what they cannot tell is said to be unknown.
 - `slow_query`, `event`: see the hints; `database.slow_queries` has the plans.
 - `unread`, `missing`, `window`: what the log says is unknown. The hint is the cure.
 - `unparsed`: many lines do not have the declared format: what they say was not looked at for levels and patterns.
+- `server_errors`, `response_time`, `route_time` ...: access logs; see the hints of each finding.
 - `silent`: a log that always had entries has none.
 """
 
@@ -31,12 +34,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 
+from upkeep.core.access_log import AccessReview
 from upkeep.core.cadence import Covers
 from upkeep.core.job import Job
 from upkeep.core.log_review import LogReport, ReviewLimits, ReviewOrder
 from upkeep.core.model import Judgement
 from upkeep.core.system import LogSetTarget
-from upkeep.routines.logs import _review_database, _review_errors, _review_trouble
+from upkeep.routines.logs import _access, _review_database, _review_errors, _review_trouble
 from upkeep.routines.logs._review_settings import Settings
 
 __all__ = ["COVERS", "ROLE", "TARGETS", "TITLE", "Settings", "judge", "observe"]
@@ -45,6 +49,7 @@ TITLE = "Log review"
 TARGETS = ("logs",)
 COVERS = Covers.WINDOW
 ROLE = "sysadmin"
+_ACCESS = frozenset(("combined", "combined_time", "access_json"))
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,8 @@ class Seen:
     """What the lines of the window say."""
 
     report: LogReport
+    access: AccessReview | None = None
+    """Of an access log."""
 
 
 def observe(job: Job[LogSetTarget, Settings]) -> Seen:
@@ -59,12 +66,17 @@ def observe(job: Job[LogSetTarget, Settings]) -> Seen:
 
     :raises TransientError: a rotation kept moving the files while they were read.
     """
+    if job.target.format in _ACCESS:
+        return Seen(*job.tools.logs.access(order(job), job.settings.access.options))
     return Seen(job.tools.logs.review(order(job)))
 
 
 def judge(job: Job[LogSetTarget, Settings], seen: Seen) -> Judgement:
     """Judge what was read, and say what could not be."""
     report, settings = seen.report, job.settings
+    if seen.access is not None:
+        files = Judgement(findings=tuple(_review_trouble.of_files(report)))
+        return files + (_access.judge(seen.access, settings.access) if report.files else Judgement())
     judgement = _review_trouble.judge(report, settings)
     if report.files:
         rate = job.target.format != "postgres"
