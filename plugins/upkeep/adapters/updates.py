@@ -8,7 +8,7 @@ from datetime import datetime
 from functools import cmp_to_key, partial
 from pathlib import Path
 
-from upkeep.adapters import update_branch, update_file
+from upkeep.adapters import update_branch, update_file, update_npm
 from upkeep.adapters._package_text import UnreadableError, read_bytes, shown
 from upkeep.adapters.http import open_client
 from upkeep.adapters.outdated_config import Registries, configured
@@ -94,9 +94,11 @@ class Updates:
         return ()
 
     def propose(self, manifest: str, wanted: Sequence[Wanted], *, environment: str | None, timeout: float) -> Change:
-        """Return the change of a requirements file that meets some wishes. Nothing is written."""
+        """Return the change of a requirements file, or of a lock of npm, that meets some wishes. Nothing is written."""
         path = Path(manifest)
         try:
+            if path.name in update_npm.LOCKS:
+                return update_npm.propose(path, wanted, self._registries(), timeout)
             old = read_bytes(path, update_file.MAX_BYTES)
             text = _text(path, old)
         except UnreadableError as error:
@@ -142,6 +144,10 @@ class Updates:
         """Write the change in place of the manifest, or to a branch, and run the tests."""
         path = Path(change.manifest)
         try:
+            if path.name in update_npm.LOCKS:
+                if branch:
+                    raise UnreadableError("a branch with package.json and its lock is not made; set `apply: file`")
+                return update_npm.apply(change, wanted, self._registries(), now=now, tests=tests, timeout=timeout)
             old = read_bytes(path, update_file.MAX_BYTES)
             if update_file.digest(old) != change.sha256:
                 raise UnreadableError("it has changed since it was proposed")

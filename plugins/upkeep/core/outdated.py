@@ -154,7 +154,7 @@ class Updater(Protocol):
         ...
 
     def propose(self, manifest: str, wanted: Sequence[Wanted], *, environment: str | None, timeout: float) -> Change:
-        """Return the change of a requirements file that meets some wishes. Nothing is written.
+        """Return the change of a requirements file, or of a lock of npm, that meets some wishes. Nothing is written.
 
         :param environment: interpreter for which a resolver is asked; None: ours.
         """

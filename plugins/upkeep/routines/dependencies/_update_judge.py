@@ -118,7 +118,7 @@ def _conflicts(changes: Sequence[Change]) -> Iterator[Finding]:
 
 
 def _npm(job: UpdateJob, seen: Seen) -> Iterator[Finding]:
-    if job.target.ecosystem != "npm" or not seen.wanted:
+    if job.target.ecosystem != "npm" or job.settings.npm_apply or not seen.wanted:
         return
     direct = {one.package.name for one in seen.audited.vulnerabilities if one.package.direct is not False}
     ours = [f"{one.name}@^{one.version}" for one in seen.wanted if one.name in direct]

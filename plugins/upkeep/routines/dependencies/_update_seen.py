@@ -51,7 +51,8 @@ def observe(job: UpdateJob) -> Seen:
     fixes = _fixes(job, live, limits)
     patches, unknown = _patches(job, listed, fixes, manifests)
     wanted = (*fixes.values(), *patches)
-    changes = _changes(job, manifests, wanted) if target.ecosystem == "python" and wanted and not cut_off else ()
+    able = target.ecosystem == "python" or (target.ecosystem == "npm" and settings.npm_apply)
+    changes = _changes(job, manifests, wanted) if able and wanted and not cut_off else ()
     hopeless = tuple(one for one in live if not one.fixed)
     return Seen(audited, wanted, hopeless, changes, unknown, None, cut_off)
 

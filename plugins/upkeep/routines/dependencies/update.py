@@ -8,8 +8,8 @@ with the reason for each line; exactly that change is made, or none.
 The change is made in the file (`apply: file`: the old one is kept beside it under a dated name) or on a branch of the
 repository that the file lies in (`apply: branch`: nothing that is checked out changes). Then the target's `tests` run;
 when they fail, the old file is put back, or there is no branch. Nothing is installed: deploying is the next release's
-work. For npm the command is proposed; Debian's security updates are proposed, and installed on yes only where
-`debian_command` says how.
+work. For npm the command is proposed or, with `npm_apply`, package.json and its lock as npm itself writes them.
+Debian's security updates are proposed, and installed on yes, only where `debian_command` says how.
 
 When it is not green:
 
@@ -69,6 +69,9 @@ class Settings(RoutineSettings):
     resolve_seconds: float = Field(120, ge=1, le=1800, description="seconds for the resolver, for each manifest")
     index_seconds: float = Field(20, ge=1, le=300, description="seconds for one answer of the index")
     test_seconds: float = Field(1800, ge=1, le=14_400, description="seconds for the target's tests")
+    npm_apply: bool = Field(
+        False, description="npm: propose package.json and its lock as npm makes them anew (needs npm and the registry)"
+    )
     debian_command: tuple[str, ...] = Field(
         (),
         description="command before the names of Debian packages (apt-get install --only-upgrade -y); default: none",
