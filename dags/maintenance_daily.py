@@ -8,7 +8,9 @@ Runs every night over every system that `include/systems/` describes:
 3. **Backup** of every PostgreSQL, SQLite and Redis database with proof of its content, and of all files, configuration
    and models; then **verification** of the newest backup of each, and **retention**, which removes what is due.
 4. **Service health** of every endpoint.
-5. **Report** and **verdict**. The verdict fails the run when something critical was found, a routine failed, or an
+5. **Logs**: the lines of the run's window are read once: errors, response times, failed logins, attacks, secrets.
+6. **Models**: files, metadata, version and loading; how long a prediction takes.
+7. **Report** and **verdict**. The verdict fails the run when something critical was found, a routine failed, or an
    expected result is missing.
 
 Trigger it by hand for one system or one routine; a *dry run* looks and plans but changes nothing.
@@ -27,6 +29,8 @@ from upkeep.operators.backup import (
     SqliteBackupOperator,
 )
 from upkeep.operators.database import DatabaseHealthOperator, SqliteHealthOperator
+from upkeep.operators.logs import LogReviewOperator
+from upkeep.operators.model import ModelHealthOperator, ModelLatencyOperator
 from upkeep.operators.services import ServiceHealthOperator
 
 dag: DAG
@@ -50,3 +54,10 @@ with cadence_dag(Cadence.DAILY, doc_md=__doc__) as dag:
 
     with TaskGroup("services"):
         ServiceHealthOperator.partial(task_id="health").expand(target=select.of("http"))
+
+    with TaskGroup("logs"):
+        LogReviewOperator.partial(task_id="review").expand(target=select.of("logs"))
+
+    with TaskGroup("model"):
+        ModelHealthOperator.partial(task_id="health").expand(target=select.of("model"))
+        ModelLatencyOperator.partial(task_id="latency").expand(target=select.of("model"))

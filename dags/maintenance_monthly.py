@@ -7,7 +7,9 @@
    table, and **reindex** of bloated indexes, without locking anybody out.
 2. **Verification of older backups**; **restore test** of one chosen at random among all that are kept; **catalogue** of
    backups compared with the stores; **retention** with its review: what is kept and why, what goes next.
-3. **Report** and **verdict**. What a person must agree to first (large indexes, rewriting a table) is proposed: each
+3. **Dependencies**: audit, and the smallest safe updates of the manifests as proposals.
+4. **Models**: is training due?
+5. **Report** and **verdict**. What a person must agree to first (large indexes, rewriting a table) is proposed: each
    proposal waits as a run of `approved_changes` under Required Actions.
 """
 
@@ -30,6 +32,8 @@ from upkeep.operators.database import (
     SlowQueriesOperator,
     VacuumOperator,
 )
+from upkeep.operators.dependencies import DependencyAuditOperator, UpdateProposalOperator
+from upkeep.operators.model import RetrainingOperator
 
 dag: DAG
 with cadence_dag(Cadence.MONTHLY, doc_md=__doc__) as dag:
@@ -63,3 +67,11 @@ with cadence_dag(Cadence.MONTHLY, doc_md=__doc__) as dag:
             target=select.of(*BACKED_UP)
         )
         catalogue >> [verify, restore_test] >> retention
+
+    with TaskGroup("dependencies"):
+        audit = DependencyAuditOperator.partial(task_id="audit").expand(target=select.of("dependencies"))
+        update = UpdateProposalOperator.partial(task_id="update").expand(target=select.of("dependencies"))
+        audit >> update
+
+    with TaskGroup("model"):
+        RetrainingOperator.partial(task_id="retraining").expand(target=select.of("model"))

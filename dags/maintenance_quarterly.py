@@ -7,7 +7,8 @@
    **verification** of what was just made.
 3. **Disaster-recovery test** of every system that says how it is brought back: from its backups alone, in a place of
    its own, up to services that answer.
-4. **Report** and **verdict**.
+4. **Models**: evaluation whether to train anew, and a new reference profile to compare with; both as proposals.
+5. **Report** and **verdict**. What a person must agree to waits as a run of `approved_changes` under Required Actions.
 """
 
 from airflow.sdk import DAG, TaskGroup
@@ -23,6 +24,7 @@ from upkeep.operators.backup import (
     SqliteBackupOperator,
 )
 from upkeep.operators.capacity import CapacityOperator
+from upkeep.operators.model import ModelProfileOperator, RetrainingOperator
 from upkeep.operators.recovery import DisasterRecoveryTestOperator
 
 QUARTERLY = {"tier": "quarterly"}
@@ -48,5 +50,9 @@ with cadence_dag(Cadence.QUARTERLY, doc_md=__doc__) as dag:
 
     with TaskGroup("recovery"):
         recovery = DisasterRecoveryTestOperator.partial(task_id="system").expand(target=select.of("recovery"))
+
+    with TaskGroup("model"):
+        RetrainingOperator.partial(task_id="retraining", settings={"ask": "always"}).expand(target=select.of("model"))
+        ModelProfileOperator.partial(task_id="profile").expand(target=select.of("model"))
 
     backups >> verify >> recovery

@@ -8,7 +8,10 @@
 2. **SQLite**: integrity, a proved copy, statistics, free pages.
 3. **Physical backup** of every PostgreSQL cluster; **verification round**, so that every stored byte is read again
    while it is kept; **restore test** of the newest dump of every database.
-4. **Report** and **verdict**. What a person must agree to first (large indexes, rewriting a table) is proposed: each
+4. **Logs**: rotated, compressed and deleted by the policy of each, with proof that no line was lost.
+5. **Dependencies**: what is known to be vulnerable, and what is outdated.
+6. **Models**: drift of the week's data, scores by the labels that have arrived, dated copies of changed files.
+7. **Report** and **verdict**. What a person must agree to first (large indexes, rewriting a table) is proposed: each
    proposal waits as a run of `approved_changes` under Required Actions.
 """
 
@@ -30,6 +33,9 @@ from upkeep.operators.database import (
     SqliteCareOperator,
     VacuumOperator,
 )
+from upkeep.operators.dependencies import DependencyAuditOperator, OutdatedOperator
+from upkeep.operators.logs import LogRotationOperator
+from upkeep.operators.model import ModelDriftOperator, ModelScoresOperator, ModelVersionsOperator
 
 dag: DAG
 with cadence_dag(Cadence.WEEKLY, doc_md=__doc__) as dag:
@@ -62,3 +68,15 @@ with cadence_dag(Cadence.WEEKLY, doc_md=__doc__) as dag:
         )
         restore_test = RestoreTestOperator.partial(task_id="restore_test").expand(target=select.of("postgres"))
         physical >> [verify, restore_test]
+
+    with TaskGroup("logs"):
+        LogRotationOperator.partial(task_id="rotation").expand(target=select.of("logs"))
+
+    with TaskGroup("dependencies"):
+        DependencyAuditOperator.partial(task_id="audit").expand(target=select.of("dependencies"))
+        OutdatedOperator.partial(task_id="outdated").expand(target=select.of("dependencies"))
+
+    with TaskGroup("model"):
+        ModelVersionsOperator.partial(task_id="versions").expand(target=select.of("model"))
+        ModelDriftOperator.partial(task_id="drift").expand(target=select.of("model"))
+        ModelScoresOperator.partial(task_id="scores").expand(target=select.of("model"))

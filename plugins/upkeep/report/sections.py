@@ -16,7 +16,7 @@ from upkeep.report.shelf import Shelf, shelves
 from upkeep.report.work import Work, notable, work
 
 FINDINGS = 10
-_FIRST_AREAS = ("database", "backup", "services")
+_FIRST_AREAS = ("database", "backup", "services", "logs", "dependencies", "model")
 
 
 class Part(NamedTuple):
