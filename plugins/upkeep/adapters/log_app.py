@@ -23,7 +23,7 @@ _BEFORE = rb"\n\0*(?:\xef\xbb\xbf)?(?:\x1b\[[\d;]*m)*"
 _TIMED = (
     rb"[\[(<]?(?:(" + _LEVEL + rb")[\])>]?(?:\x1b\[[\d;]*m)*[ \t:|-]+[\[(]?)?(?:(?:asctime|time|ts|timestamp)=\"?)?"
     rb"(?:(\d{4}[-/]\d\d[-/]\d\d[T ]\d\d:\d\d:\d\d)|(\d\d/[A-Z][a-z]{2}/\d{4}[: ]\d\d:\d\d:\d\d))"
-    rb"(?:[.,]\d{1,9})?(?: ?(Z|UTC|GMT|[+-]\d\d:?\d\d)(?!\w))?"
+    rb"(?:[.,]\d{1,9})?(?: ?(Z|UTC|GMT|[+-]\d\d:?\d\d)(?!\w))?\"?"
     rb"(?:[^\n\"']{0,80}?[^\w\n\"'](?:(" + _LEVEL + rb")(?!\w)|level=\"?([a-z]+)))?"
 )
 _LEVELLED = rb"(" + _LEVEL + rb")(?=[ :\t\]|])"

@@ -54,6 +54,8 @@ class FileMark(Model):
     timed: bool
     earliest: int | None
     latest: int | None
+    born: datetime | None = None
+    """A moment at which the file was not there yet: the run before the one that saw it first did not."""
     positions: tuple[Position, ...] = ()
 
     def unchanged(self, file: LogFile) -> bool:
@@ -101,6 +103,10 @@ class Bookmarks:
             if 0 < mark.head_size <= len(head) and digest(head[: mark.head_size]) == mark.head:
                 return mark
         return None
+
+    def reviewed(self, end: datetime) -> bool:
+        """Whether a window that ended then was reviewed."""
+        return any(position.end == end for mark in self._marks for position in mark.positions)
 
     def keep(self, fresh: Sequence[FileMark]) -> None:
         """Add what was learned, atomically and alone; positions of other windows stay.

@@ -8,6 +8,7 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -183,18 +184,23 @@ class _Review:
         places = {p.end: p for p in mark.positions} if mark else {}
         before = max((end for end in places if end <= self.order.start), default=None)
         finish = places.get(self.order.end)
-        if before is None and file.mtime_ns < self.start * 10**9:
+        born = mark.born if mark else self._born()
+        if before is None and (file.mtime_ns < self.start * 10**9 or (born is not None and self.order.end <= born)):
             return
         if (before is None or finish is None) and not self.order.newest:
             self.untimed.append(file.family)
             return
-        if before is None and not places:
+        if before is None and not places and born is None:
             self.first_look.append(file.family)
         scan.all_inside = True
         begin = places[before].offset if before is not None else 0
         scan.run(begin, finish.offset if finish else None)
         if finish is None:
             self._keep(text, head, mark, scan)
+
+    def _born(self) -> datetime | None:
+        """Return a moment at which a file that nobody knows was not there yet."""
+        return self.order.start if self.book.reviewed(self.order.start) else None
 
     def _keep(self, text: LogText, head: bytes, mark: FileMark | None, scan: Scan) -> None:
         """Note how far the file was read."""
@@ -220,6 +226,7 @@ class _Review:
                 timed=not scan.all_inside,
                 earliest=scan.earliest,
                 latest=scan.latest,
+                born=mark.born if mark else self._born(),
                 positions=(*older, place),
             )
         )
