@@ -101,6 +101,10 @@ def _shaped(text: Text) -> _Rows:
         & (q(0) >= text.start[line] + 31)
         & (text.buffer[q(3) + 1] == 32)
         & (text.buffer[q(2) - 1] == 32)
+        # Behind a backslash it may be a quote within the text.
+        & (text.buffer[q(1) - 1] != 92)
+        & (text.buffer[q(3) - 1] != 92)
+        & (text.buffer[q(5) - 1] != 92)
     )
     return rows
 

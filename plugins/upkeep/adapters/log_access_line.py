@@ -18,7 +18,7 @@ _COMBINED = re.compile(
     rb' "(?P<referer>(?:[^"\\]|\\.)*+)" "(?P<agent>(?:[^"\\]|\\.)*+)"(?: (?P<rest>.*))?',
     re.DOTALL,
 )
-_REQUEST = re.compile(rb"([A-Z]{3,10}) (.*?)(?: HTTP/\d(?:\.\d)?)?", re.DOTALL)
+_ANOTHER = re.compile(rb"\[\d\d/[A-Z][a-z]{2}/\d{4}:")
 _SECONDS = re.compile(rb"\d{1,12}(?:\.\d{1,9})?")
 _MONTHS = {m: n for n, m in enumerate(b"Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(), 1)}
 
@@ -33,6 +33,8 @@ def combined(line: bytes, *, timed: bool, unit: float) -> Request | None:
     if found is None or (at := _apache_time(found["at"])) is None:
         return None
     took = -1
+    if found["rest"] is not None and _ANOTHER.search(found["rest"]):
+        return None  # two lines without a newline between them
     if timed and found["rest"] is not None:
         last = found["rest"].rsplit(b" ", 1)[-1]
         if last != b"-" and not _SECONDS.fullmatch(last):
@@ -46,11 +48,11 @@ def combined(line: bytes, *, timed: bool, unit: float) -> Request | None:
 
 
 def request_line(text: bytes) -> tuple[str, bytes]:
-    """Return method and target; of what is no request line of HTTP, `other` and all of it."""
-    found = _REQUEST.fullmatch(text)
-    if found is None or found[1].decode() not in METHODS:
-        return "other", text
-    return found[1].decode(), found[2]
+    """Return method and target; where no known method stands, `other` and all but the protocol."""
+    head, blank, rest = text.partition(b" ")
+    method = next((name for name in METHODS[1:] if blank and name.encode() == head), "other")
+    target = text if method == "other" else rest
+    return method, target[:-9] if target[-9:-3] == b" HTTP/" else target
 
 
 def _apache_time(text: bytes) -> int | None:

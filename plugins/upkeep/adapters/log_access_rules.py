@@ -65,8 +65,8 @@ RULES = (
 # what that left. LIKELY knows signs in plain and in percent-encoding; whoever encodes letters or digits, or encodes
 # twice, has something to hide.
 SPECIAL = (
-    r"[%+'\"<>(;*\\`|${}@]|\.\.|&&|/etc/|/proc/"
-    r"|(?i:information_schema|sysobjects|sqlite_master|pg_catalog|pg_shadow|script:|_cmdshell|waitfor|dbms_pipe|php:"
+    r"[%+'\"<>(;*\\`|${}@]|\.\.|&&"
+    r"|(?i:/etc/|/proc/|information_schema|sysobjects|sqlite_master|pg_catalog|pg_shadow|script:|_cmdshell|waitfor|dbms_pipe|php:"
     r"|expect:|phar:|/bin/|system32|\.ini|text/html)"
 )
 _BLANK = r"(?:%20|\+|%09|%0[abcd]|\s|/\*|%2f\*|/%2a|%2f%2a|\(|%28)"

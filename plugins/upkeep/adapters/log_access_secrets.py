@@ -8,7 +8,7 @@ from collections.abc import Iterator
 # Names of parameters whose value is a secret, as they stand in query strings.
 _NAMES = (
     rb"password|passwd|pwd|passphrase|secret|client_secret|token|access_token|refresh_token|id_token|auth_token|jwt"
-    rb"|api[_-]?key|apikey|access[_-]?key|private[_-]?key|session(?:id|_id)?|sid|sig|signature|authorization|csrf_?token"
+    rb"|api[_-]?key|apikey|access[_-]?key|private[_-]?key|j?session(?:id|_id)?|phpsessid|sid|sig|signature|authorization|csrf_?token"
 )
 _PARAMETER = re.compile(rb"(?i)(?:^|[?&;#\s\"'])((?:[a-z0-9_-]{0,32}[_-])?(?:" + _NAMES + rb"))(?:=|%3D)([^&\s\"'#;]+)")
 _SHAPES = {
