@@ -26,6 +26,7 @@ from upkeep.core.audit import Listed, Package, Unlisted
 
 LABEL = "upkeep.listing"
 _FILE_BYTES, _KEPT_BYTES, _HEADER_BYTES = 32 << 20, 256 << 20, 1 << 20
+_BUFFER = 256 << 10
 _APK = "lib/apk/db/installed"
 _PYTHON = re.compile(r"(?:.*/)?[^/]+(?:\.dist-info/METADATA|\.egg-info/PKG-INFO|\.egg-info)")
 _RPM = re.compile(r"(?:var/lib|usr/lib/sysimage)/rpm/(?:rpmdb\.sqlite|Packages(?:\.db)?)")
@@ -62,7 +63,7 @@ def read_tar(chunks: Iterable[bytes], image: str, limit: int = 50 << 30) -> List
     """Return the packages of an image whose files come as a tar."""
     found = _Files()
     try:
-        with tarfile.open(fileobj=_Stream(chunks, limit), mode="r|", tarinfo=_Entry) as tar:
+        with tarfile.open(fileobj=_Stream(chunks, limit), mode="r|", tarinfo=_Entry, bufsize=_BUFFER) as tar:
             for entry in tar:
                 found.take(tar, entry)
                 tar.members.clear()  # type: ignore[attr-defined]  # a stream cannot go back, and they would fill memory
@@ -123,23 +124,26 @@ class _Stream(io.RawIOBase):
     """Chunks as a file that can only be read on."""
 
     def __init__(self, chunks: Iterable[bytes], limit: int) -> None:
-        self._chunks, self._left, self._limit, self._rest = iter(chunks), limit, limit, b""
+        self._chunks, self._left, self._limit = iter(chunks), limit, limit
+        self._rest = memoryview(b"")
 
     def read(self, size: int = -1) -> bytes:
-        parts = [self._rest]
-        have = len(self._rest)
-        while have < size:
-            chunk = next(self._chunks, b"")
-            if not chunk:
+        parts, wanted = list[memoryview](), size
+        while wanted > 0:
+            if not self._rest and not self._next():
                 break
-            self._left -= len(chunk)
-            if self._left < 0:
-                raise UnreadableError(f"it is larger than {self._limit} bytes")
-            parts.append(chunk)
-            have += len(chunk)
-        whole = b"".join(parts)
-        self._rest = whole[size:]
-        return whole[:size]
+            part, self._rest = self._rest[:wanted], self._rest[wanted:]
+            parts.append(part)
+            wanted -= len(part)
+        return b"".join(parts)
+
+    def _next(self) -> bool:
+        chunk = next(self._chunks, b"")
+        self._left -= len(chunk)
+        if self._left < 0:
+            raise UnreadableError(f"it is larger than {self._limit} bytes")
+        self._rest = memoryview(chunk)
+        return bool(chunk)
 
 
 @dataclass
