@@ -188,19 +188,12 @@ def _fill(folder: str, version: ModelVersion, partial: str) -> None:
     """
     with opened(folder, f"{VERSIONS}/{partial}", _FOLDER) as place:
         for name, sha256 in version.files.items():
-            for above in _folders(name):
-                with contextlib.suppress(FileExistsError):
-                    os.mkdir(above, 0o700, dir_fd=place)
+            _make_folders(place, name)
             if _copy(folder, name, f"{VERSIONS}/{partial}/{name}") != sha256:
                 raise _Refused(f"{name} changed while it was being copied")
             if _sha256(folder, partial, name) != sha256:
                 raise _Refused(f"{name} was not written as it was read: look at the disk")
         replace(place, MANIFEST, version.model_dump_json(indent=1).encode())
-
-
-def _folders(name: str) -> list[str]:
-    parts = name.split("/")
-    return ["/".join(parts[:n]) for n in range(1, len(parts))]
 
 
 def _copy(folder: str, source: str, target: str) -> str:
@@ -248,31 +241,43 @@ def _approve(folder: str, name: str, by: str) -> None:
 
 
 def _restore(folder: str, name: str) -> None:
-    """Write every file of a copy beside the one it replaces, then rename them, under a note that it is going on."""
+    """Write every file of a copy aside, then rename them over those in service, under a note that it is going on."""
     version = _manifest(folder, name)
     if version is None:
         raise _Refused(f"there is no copy {name}")
-    fresh = {file: f"{file}.{secrets.token_hex(4)}.partial" for file in version.files}
-    try:
-        for file, sha256 in version.files.items():
-            with opened(folder, "", _FOLDER) as place:
-                for above in _folders(file):
-                    with contextlib.suppress(FileExistsError):
-                        os.mkdir(above, 0o755, dir_fd=place)
-            if _copy(folder, f"{VERSIONS}/{name}/{file}", fresh[file]) != sha256:
-                raise _Refused(f"copy {name} is damaged: {file} differs from its manifest")
-            _as_before(folder, file, fresh[file])
-        with opened(folder, VERSIONS, _FOLDER) as versions, opened(folder, "", _FOLDER) as place:
+    _room(folder, version.size)
+    partial = f".partial-{secrets.token_hex(8)}"
+    with opened(folder, VERSIONS, _FOLDER) as versions, opened(folder, "", _FOLDER) as place:
+        os.mkdir(partial, 0o700, dir_fd=versions)
+        try:
+            _aside(folder, version, partial)
             replace(versions, _RESTORING, name.encode())
             for file in version.files:
-                os.rename(fresh[file], file, src_dir_fd=place, dst_dir_fd=place)
+                _make_folders(place, file)
+                os.rename(f"{VERSIONS}/{partial}/{file}", file, src_dir_fd=place, dst_dir_fd=place)
             os.fsync(place)
             os.unlink(_RESTORING, dir_fd=versions)
             os.fsync(versions)
-    finally:
-        for file in fresh.values():
-            with contextlib.suppress(OSError), opened(folder, "", _FOLDER) as place:
-                os.unlink(file, dir_fd=place)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True, dir_fd=versions)
+
+
+def _aside(folder: str, version: ModelVersion, partial: str) -> None:
+    """Write the files of a copy into a folder beside it, ready to be renamed. :raises _Refused: one is damaged."""
+    with opened(folder, f"{VERSIONS}/{partial}", _FOLDER) as place:
+        for file, sha256 in version.files.items():
+            _make_folders(place, file)
+            if _copy(folder, f"{VERSIONS}/{version.name}/{file}", f"{VERSIONS}/{partial}/{file}") != sha256:
+                raise _Refused(f"copy {version.name} is damaged: {file} differs from its manifest")
+            _as_before(folder, file, f"{VERSIONS}/{partial}/{file}")
+
+
+def _make_folders(place: int, name: str) -> None:
+    """Make the folders that a name lies in, where they are missing."""
+    parts = name.split("/")
+    for number in range(1, len(parts)):
+        with contextlib.suppress(FileExistsError):
+            os.mkdir("/".join(parts[:number]), 0o755, dir_fd=place)
 
 
 def _as_before(folder: str, name: str, fresh: str) -> None:
