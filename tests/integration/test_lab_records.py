@@ -16,6 +16,7 @@ import pytest
 
 from lab import log_writers, models, planters_logs, planters_models, scoring, windows
 from lab.advisories import write_advisories
+from lab.faults import planted_faults
 from lab.live_logs import LiveLog
 from lab.log_writers import SETS, write_logs
 from lab.manifests import npm_versions, python_versions, write_manifests
@@ -24,6 +25,7 @@ from lab.models import RiskModel, trained_model
 from lab.planted import Planted
 from lab.postgres import PostgresServer
 from lab.process import scratch_folder
+from lab.run import compare
 from lab.systems import system
 from upkeep.core.cadence import Cadence
 
@@ -227,6 +229,18 @@ def test_the_mirror_is_osv_and_fresh(tmp_path: Path):
         [affected] = record["affected"]
         events = affected["ranges"][0]["events"]
         assert [list(event) for event in events] == [["introduced"], ["fixed"]] * (len(events) // 2)
+
+
+def test_what_is_known_from_another_day_is_not_missed():
+    """On a fresh ledger every fault must be found; a day later those that are only told while they are new need not."""
+    faults = [(f.target, f.routine, f.check, f.severity, f.known_later) for f in planted_faults("weekly")]
+    names = ("target", "routine", "check", "severity")
+    found = [dict(zip(names, fault[:4], strict=True)) for fault in faults if not fault[4]]
+    known = sorted(" ".join(fault[:4]) for fault in faults if fault[4])
+    assert known and compare(found, "weekly") == (known, [])
+    assert compare(found, "weekly", again=True) == ([], [])
+    told = [{**found[0], "check": "another", "severity": severity} for severity in ("info", "warning")]
+    assert compare([*found, *told], "weekly", again=True)[1] == [" ".join(told[1][name] for name in names)]
 
 
 @pytest.fixture(scope="module")
