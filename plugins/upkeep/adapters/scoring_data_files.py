@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
 
 from upkeep.adapters import scoring_data_csv, scoring_data_parquet
 from upkeep.core.drift import Unread
+from upkeep.core.errors import DamagedError
 from upkeep.core.ml import DataSource
 
 if TYPE_CHECKING:
@@ -38,7 +39,8 @@ def batches(
     for file in _files(source, rows, connection):
         try:
             yield from _read(file, source.time_column or "", wanted, rows)
-        except (ValueError, KeyError, OSError, NotImplementedError) as error:  # Arrow's errors are of these kinds, too
+        # Arrow's errors are of the usual kinds, and an object may be gone since it was listed.
+        except (ValueError, KeyError, OSError, NotImplementedError, DamagedError) as error:
             said = " ".join(str(error).split())[:300] or type(error).__name__
             rows.unread.append(Unread(place=file.place, reason=said))
 
