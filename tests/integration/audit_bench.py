@@ -34,6 +34,7 @@ class Bench:
     history: Memory = field(default_factory=Memory)
     now: datetime = field(default_factory=lambda: datetime.now(UTC))
     remembers: bool = True
+    docker: str = ""
     seen: Any = None
     outcomes: list[Outcome] = field(default_factory=list)
 
@@ -53,7 +54,9 @@ class Bench:
     def job(self, settings: dict[str, Any]) -> Job[Any, Any]:
         """Return a job with the adapters that an Airflow run gets."""
         tools: Any = SimpleNamespace(
-            auditor=adapter.Auditor(http.opener(lambda conn_id: None), lambda conn_id: "", self.folder / "indexes"),
+            auditor=adapter.Auditor(
+                http.opener(lambda conn_id: None), lambda conn_id: self.docker, self.folder / "indexes"
+            ),
             history=self.history,
             catalogue=SimpleNamespace(reachable=self.remembers),
             now=lambda: self.now,
