@@ -22,8 +22,9 @@ CLIENT = (
 PRECIOUS = tuple(CLIENT.index(name) for name in ("failed_logins", "probes", "attacks", "scanner"))
 ROUTE = ("requests", "errors_4xx", "errors_5xx", "bytes", "timed", "took", "slowest")
 """Columns of the table of routes, before those of the response times."""
-FINE, COARSE, HIGHEST = 16, 7, 32
-"""Times overall are exact up to 65 s; those of routes up to 128 ms, beyond that within 0.8 %."""
+FINE, COARSE = 16, 7
+HIGHEST, LONG = 32, 22
+"""Times overall are exact up to 65 s; those of routes up to 128 ms, beyond that within 0.8 % (and up to an hour)."""
 SLOW_OVER = (1, 2, 5)
 
 
@@ -43,8 +44,8 @@ class Tally:
         self.slow_over = dict.fromkeys(SLOW_OVER, 0)
         self.slowest: list[tuple[int, int, bytes, str, bytes, int]] = []
         self.clients = Crowd(len(CLIENT), options.max_clients, PRECIOUS)
-        self.routes = Table(len(ROUTE) + buckets(COARSE, HIGHEST), options.max_routes)
-        self.minutes: Few[tuple[bytes, int]] = Few(50_000)
+        self.routes = Table(len(ROUTE) + buckets(COARSE, LONG), options.max_routes)
+        self.minutes: Few[tuple[bytes, int]] = Few(20_000)
         self.failed_writes: Few[tuple[str, bytes, int]] = Few(5_000)
         self.answers = {name: np.zeros(10, np.int64) for name in ("login", "token", "upload", "write")}
         self.hostile = Hostile()
@@ -115,7 +116,7 @@ class Tally:
         table.add(rows, 4, np.bincount(code[known], minlength=len(weight)))
         table.add(rows, 5, np.bincount(code[known], weights=took, minlength=len(weight)).astype(np.int64))
         np.maximum.at(table.counts, (at, np.full(len(at), 6)), took)
-        np.add.at(table.counts, (at, len(ROUTE) + bucket(took, COARSE, HIGHEST)), 1)
+        np.add.at(table.counts, (at, len(ROUTE) + bucket(took, COARSE, LONG)), 1)
 
     def _uses(self, seen: Look) -> None:
         """Find what each request did, and count it by client."""

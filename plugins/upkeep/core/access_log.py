@@ -36,7 +36,7 @@ class AccessOptions(Model):
     burst_minutes: int = Field(5, ge=1, le=60, description="minutes over which 401 and 403 of a client are counted")
     top: int = Field(20, ge=1, le=1000, description="clients, routes and kinds that are named (CM-L02: top 20)")
     slowest: int = Field(100, ge=0, le=1000, description="slowest requests that are kept (CM-L02: 100)")
-    max_clients: int = Field(100_000, ge=100, le=2_000_000, description="clients that are told apart at a time")
+    max_clients: int = Field(50_000, ge=100, le=2_000_000, description="clients that are told apart at a time")
     max_routes: int = Field(1_000, ge=50, le=20_000, description="normalised routes that are told apart at a time")
     max_line: pydantic.ByteSize = Field(
         pydantic.ByteSize(2 << 20), description="a longer line is counted as unparsed and not looked at"
