@@ -23,7 +23,7 @@ from upkeep.core.logs import StrayFiles
 from upkeep.core.model import Severity
 
 WORKER = Path(__file__).with_name("rotation_worker.py")
-KILLS = int(os.environ.get("UPKEEP_TEST_KILLS", "8"))
+KILLS = int(os.environ.get("UPKEEP_TEST_KILLS", "4"))
 TOLD = {"command": ("true",)}
 # Before each call (2), or, in a campaign, after each call too (1).
 STEP = 1 if KILLS > 20 else 2
@@ -132,7 +132,7 @@ def test_killed_at_random_moments(world: World, worker: Worker, program: str) ->
     if program == "logrotate" and not shutil.which("logrotate"):
         pytest.skip("logrotate is not installed")
     path, dice = world.folder / "app.log", random.Random(5)
-    with writer(path, block=100, rate=100_000) as busy:
+    with writer(path, block=100, rate=20_000) as busy:
         world.policy = {
             "size": 1, "compress_after_days": 0,
             "reopen": {"signal": "HUP", "pid_file": str(busy.pid_file), "timeout": 10},
@@ -210,6 +210,11 @@ def test_without_rights(world: World, worker: Worker) -> None:
     world.write("app.log", days=8)
     _, said = worker.do(world, uid=NOBODY)
     assert said_of(said, "rotate") == ["warning"] and world.hidden() == []
+    (world.folder / "deep").mkdir(0o700)
+    world.policy = {"live": (f"{world.folder}/**/*.log",), "reopen": TOLD}
+    _, said = worker.do(world, uid=NOBODY)
+    assert said_of(said, "folder") == ["unknown"] and said_of(said, "rotate") == ["warning"]
+    (world.folder / "deep").rmdir()
     (world.folder / "app.log").chmod(0o600)
     _, said = worker.do(world, uid=NOBODY)
     assert said_of(said, "unreadable") == ["unknown"]
@@ -266,6 +271,7 @@ def test_a_folder_that_everybody_may_write_to_is_refused(world: World) -> None:
     world.policy = {"live": (f"{world.folder}/**/*.log",), "reopen": TOLD}
     result = world.run()
     assert result.found("parent").severity is Severity.WARNING and result.found("parent").subject == "open/a.log"
+    assert [f.check for f in result.findings] == ["parent"]
     assert [(a.action.subject, a.status) for a in result.actions] == [("b.log", "done")]
 
 

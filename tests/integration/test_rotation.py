@@ -103,7 +103,7 @@ def test_a_weekly_run_that_begins_earlier_is_not_put_off(world: World) -> None:
 
 def test_empty_and_missing_logs(world: World) -> None:
     """An empty log is never rotated; one that is missing is worth a word and no more."""
-    world.policy = {"live": (str(world.folder / "app.log"), str(world.folder / "gone.log")), "reopen": TOLD}
+    world.policy = {"live": tuple(f"{world.folder}/{n}" for n in ("app.log", "*.log", "gone.log")), "reopen": TOLD}
     world.write("app.log", b"", days=90)
     result = world.run()
     assert result.actions == []

@@ -36,6 +36,7 @@ class Folder:
         self.given = os.path.normpath(path)
         self.path = os.path.realpath(path)
         self.fd = os.open(self.path, _DIRECTORY)
+        self.blocked: list[tuple[str, OSError]] = []
 
     def __enter__(self) -> Self:
         return self
@@ -80,7 +81,8 @@ class Folder:
     def folders(self, parts: Sequence[str], links: list[str]) -> Iterator[str]:
         """Yield the folders (as prefixes: empty or ending in `/`) that a glob's parts mean; `**` is any depth.
 
-        Symbolic links in the place of a folder are not followed but added to `links`.
+        Symbolic links in the place of a folder are not followed but added to `links`; folders that cannot be listed are
+        passed over and added to `blocked`.
         """
         yield from self._expand("", tuple(parts), links, 0)
 
@@ -93,7 +95,12 @@ class Folder:
             yield from self._expand(prefix, rest, links, depth)
         if depth >= _DEEPEST:
             return
-        for entry in self.entries(prefix):
+        try:
+            entries = self.entries(prefix)
+        except OSError as error:
+            self.blocked.append((prefix, error))
+            return
+        for entry in entries:
             if not (fits(entry.name, "*") if head == "**" else fits(entry.name, head)):
                 continue
             if entry.is_symlink():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -33,7 +32,7 @@ class _Group:
     """The files of one folder that belong to one log."""
 
     live: os.stat_result | None = None
-    rotated: list[tuple[str, re.Match[str], os.stat_result]] = field(default_factory=list)
+    rotated: dict[str, tuple[re.Match[str], os.stat_result]] = field(default_factory=dict)
     unfinished: bool = False
 
 
@@ -63,15 +62,15 @@ class _View:
         self.groups: dict[str, _Group] = {}
         self.refusals: dict[tuple[str, str], Refusal] = {}
         self.missing: list[str] = []
+        self.matches = 0
 
     @property
     def rotated_inodes(self) -> set[tuple[int, int]]:
         """The rotated files: of those it matters who has them open."""
-        return {(seen.st_dev, seen.st_ino) for group in self.groups.values() for _, _, seen in group.rotated}
+        return {(seen.st_dev, seen.st_ino) for group in self.groups.values() for _, seen in group.rotated.values()}
 
     def take(self, globs: Iterable[str]) -> None:
         """Find the files of some globs."""
-        leaves: dict[str, list[str]] = defaultdict(list)
         for text in globs:
             try:
                 parts = self.folder.relative(text)
@@ -80,26 +79,22 @@ class _View:
                              "correct `live` or `folder` of the policy in the system file")  # fmt: skip
                 continue
             links: list[str] = []
-            before = len(self.groups)
+            before = self.matches
             for prefix in self.folder.folders(parts[:-1], links):
-                leaves[prefix].append(parts[-1])
                 self._list(prefix, parts[-1])
             for link in links:
                 self._refuse_link(link)
-            if len(self.groups) == before and not self._known(parts):
+            for prefix, error in self.folder.blocked:
+                self._refuse_folder(prefix, error)
+            if self.matches == before and not links and not self.refusals:
                 self.missing.append("/".join(parts))
-
-    def _known(self, parts: tuple[str, ...]) -> bool:
-        name = "/".join(parts)
-        return name in self.groups or any(quoted(name) == known for known, _ in self.refusals)
 
     def _list(self, prefix: str, leaf: str) -> None:
         """Sort the files of one folder by the logs that a glob means."""
         try:
             entries = self.folder.entries(prefix)
         except OSError as error:
-            self._refuse(prefix or ".", "folder", Severity.UNKNOWN, f"cannot be listed: {error.strerror}",
-                         "let the user that runs maintenance read the folder")  # fmt: skip
+            self._refuse_folder(prefix, error)
             return
         names = {entry.name for entry in entries}
         for entry in entries:
@@ -111,11 +106,14 @@ class _View:
             return
         if found := rotated_form(name, names):
             if fits(found["base"], leaf):
+                self.matches += 1
                 self._add_rotated(prefix, entry, found)
         elif base := leftover_of(name):
             if fits(base, leaf):
+                self.matches += 1
                 self._group(prefix + base).unfinished = True
-        elif fits(name, leaf) and not name.endswith(PACKING):
+        elif fits(name, leaf):
+            self.matches += 1
             self._add_live(prefix + name, entry.is_symlink())
 
     def _group(self, name: str) -> _Group:
@@ -124,8 +122,8 @@ class _View:
     def _add_rotated(self, prefix: str, entry: os.DirEntry[str], found: re.Match[str]) -> None:
         seen = self._stat(prefix + entry.name)
         group = self._group(prefix + found["base"])
-        if seen and stat.S_ISREG(seen.st_mode) and all(n != prefix + entry.name for n, _, _ in group.rotated):
-            group.rotated.append((prefix + entry.name, found, seen))
+        if seen and stat.S_ISREG(seen.st_mode):
+            group.rotated[prefix + entry.name] = (found, seen)
 
     def _add_live(self, name: str, link: bool) -> None:
         if link:
@@ -162,6 +160,10 @@ class _View:
         above = [name.rsplit("/", n)[0] for n in range(1, name.count("/") + 1)]
         modes = [self.folder.stat(part).st_mode for part in above] + [os.fstat(self.folder.fd).st_mode]
         return any(mode & stat.S_IWOTH for mode in modes)
+
+    def _refuse_folder(self, prefix: str, error: OSError) -> None:
+        self._refuse(prefix or ".", "folder", Severity.UNKNOWN, f"cannot be listed: {error.strerror}",
+                     "let the user that runs maintenance read the folder")  # fmt: skip
 
     def _refuse_link(self, name: str) -> None:
         leads = os.path.realpath(self.folder.absolute(name))
@@ -212,8 +214,7 @@ class _View:
             os.close(handle)
 
     def _rotated(self, group: _Group, opened: rotation_procs.OpenFiles) -> Iterator[RotatedFile]:
-        names = {name for name, _, _ in group.rotated}
-        for name, found, seen in group.rotated:
+        for name, (found, seen) in group.rotated.items():
             epoch = found.groupdict().get("epoch")
             yield RotatedFile(
                 name=quoted(name),
@@ -224,7 +225,7 @@ class _View:
                 rotated=moment(int(epoch)) if epoch else None,
                 compressed=found["packed"] is not None,
                 numbered=found.re is _NUMBERED,
-                twin=f"{name}.gz" in names,
+                twin=f"{name}.gz" in group.rotated,
                 holders=opened.holders(seen.st_dev, seen.st_ino),
             )
 

@@ -34,6 +34,8 @@ def look(folder: Folder, stray: StrayFiles, now: datetime) -> StrayFolder:
         for prefix in folder.folders(parts[:-1], links):
             found |= _matching(folder, prefix, parts[-1], refused)
         refused |= {link: _refusal(link, "is a symbolic link out of the folder", Severity.WARNING) for link in links}
+    for prefix, error in folder.blocked:
+        refused[prefix] = _refusal(prefix or ".", f"cannot be listed: {error.strerror}", Severity.UNKNOWN)
     opened = rotation_procs.scan({(seen.st_dev, seen.st_ino) for seen in found.values()})
     files = tuple(_file(folder, name, seen, old, opened) for name, seen in sorted(found.items()) if _aged(seen, old))
     return StrayFolder(path=folder.path, files=files, refusals=tuple(refused.values()), unseen=len(opened.unseen))
