@@ -122,6 +122,12 @@ def test_somebody_changes_the_file_while_the_tests_run(manifest: Path) -> None:
     assert not done.done and "left alone" in done.detail and manifest.read_text() == "mine"
 
 
+def test_another_file_than_the_one_meant(manifest: Path) -> None:
+    """Looked at once more while nobody else is at work; nothing is written, no copy is kept."""
+    done = apply(manifest, digest(NEW), b"x", now=datetime.now(UTC), tests=(), timeout=1)
+    assert not done.done and manifest.read_bytes() == OLD and list(manifest.parent.iterdir()) == [manifest]
+
+
 def test_two_at_once(manifest: Path) -> None:
     """One is made, the other refused; the copy is that of the old file."""
     results = []

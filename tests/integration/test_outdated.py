@@ -298,6 +298,13 @@ def test_the_machines_configuration(tmp_path: Path) -> None:
     assert [p.base_url for p in configured({}, tmp_path / "none").python] == ["https://pypi.org/simple"]
 
 
+def test_an_index_that_refuses_is_not_asked_for_every_package(index: Index) -> None:
+    """Each thread asks at most once more."""
+    index.pages["*"] = 503
+    look(index, *(package(f"p{n}", "1.0") for n in range(200)))
+    assert len(index.asked) <= 8
+
+
 class History:
     """A ledger's memory of one measurement."""
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import shutil
 import stat
 import subprocess
 import sys
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.integration.test_outdated import Index, serve
+from tests.integration.test_outdated import Index, serve, wheel
 from tests.integration.update_bench import Bench, publish
 from upkeep.core.model import Action, OutcomeStatus, Severity
 
@@ -159,6 +161,35 @@ def test_hashes_come_from_the_index(bench: Bench, index: Index) -> None:
     new = hashlib.sha256(index.pages["/files/django-3.2.5-py3-none-any.whl"]).hexdigest()
     assert bench.act(action).status is OutcomeStatus.DONE
     assert bench.manifest.read_text() == f"django==3.2.5 \\\n    --hash=sha256:{new}\n"
+
+
+def test_hashes_that_have_changed_since(bench: Bench, index: Index) -> None:
+    """An index that gives other files by now: what would be written is not what was shown."""
+    bench.manifest.write_text("django==3.2.0 --hash=sha256:" + "0" * 64 + "\n")
+    action, before = only(bench.plan()[1]), bench.manifest.read_bytes()
+    index.python("django", {**wheel("django", "3.2.5"), "hashes": {"sha256": "f" * 64}})
+    outcome = bench.act(action)
+    assert outcome.status is OutcomeStatus.FAILED and "another file" in outcome.detail
+    assert bench.manifest.read_bytes() == before
+
+
+def test_nothing_of_a_package_runs_for_the_resolver(bench: Bench, index: Index, tmp_path: Path) -> None:
+    """Where only a source archive could tell what it needs, the proposal is unchecked."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w:gz") as tar:
+        code = (
+            f"open({str(tmp_path / 'ran')!r}, 'w')\nfrom setuptools import setup; setup(name='evil', version='1.0')\n"
+        )
+        info = tarfile.TarInfo("evil-1.0/setup.py")
+        info.size = len(code)
+        tar.addfile(info, io.BytesIO(code.encode()))
+    index.pages["/files/evil-1.0.tar.gz"] = out.getvalue()
+    digest = hashlib.sha256(out.getvalue()).hexdigest()
+    archive = {"filename": "evil-1.0.tar.gz", "url": f"{index.url}/files/evil-1.0.tar.gz", "hashes": {"sha256": digest}}
+    index.python("evil", archive)
+    bench.manifest.write_text("django==3.2.0\nevil==1.0\n")
+    assert only(bench.plan()[1]).details["resolved"] == "unchecked"
+    assert not (tmp_path / "ran").exists()
 
 
 def test_patch_levels_of_security_critical_packages(bench: Bench, index: Index) -> None:
