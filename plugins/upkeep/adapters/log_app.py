@@ -68,8 +68,8 @@ class Parser(Protocol):
         """
         ...
 
-    def strange(self, line: bytes) -> bool:
-        """Whether a line after the first of an entry (or an entry of one line) is not understood."""
+    def strange(self, line: bytes, alone: bool) -> bool:
+        """Whether a line that begins no entry is not understood; `alone`: it stands below none, either."""
         ...
 
 
@@ -119,7 +119,7 @@ class HeadParser:
         request = _REQUEST.match(data, message)
         return "none" if request is None else {b"5": "error", b"4": "warning"}.get(request[1], "info")
 
-    def strange(self, line: bytes) -> bool:
+    def strange(self, line: bytes, alone: bool) -> bool:  # noqa: ARG002
         return not self._every and line[:1] not in _CONTINUED and _JOINED.match(line) is None
 
 

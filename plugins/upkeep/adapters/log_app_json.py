@@ -36,7 +36,7 @@ class JsonParser:
             start = end
         return found, start
 
-    def strange(self, line: bytes) -> bool:
+    def strange(self, line: bytes, alone: bool) -> bool:  # noqa: ARG002
         return bool(line.strip())
 
     def _time(self, said: dict[str, Any], before: int | None) -> int | None:

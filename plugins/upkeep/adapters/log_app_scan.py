@@ -113,7 +113,7 @@ class Scan:
         for line in _lines(data, entry):
             if line.startswith(b"Traceback (most"):
                 in_traceback = True
-            if not in_traceback and self.parser.strange(line):
+            if not in_traceback and self.parser.strange(line, entry.level is None):
                 count += 1
                 self.tally.stranger(line, entry.time, self.text.file.family)
         return count

@@ -70,7 +70,7 @@ class PostgresStderr:
             return found, len(data)
         return found, entry.start
 
-    def strange(self, line: bytes) -> bool:
+    def strange(self, line: bytes, alone: bool) -> bool:  # noqa: ARG002
         return line[:1] not in (b"\t", b"", b"\r", b"\n") and _HEAD.match(b"\n" + line) is None
 
 
@@ -114,8 +114,8 @@ class PostgresCsv:
         # 13: message, 14: detail (parameters), 19: the statement that an error is about.
         return Entry(begin, end, time, level, row[13].encode("utf-8", "replace"), _told(row[12]))
 
-    def strange(self, line: bytes) -> bool:
-        return bool(line.strip())
+    def strange(self, line: bytes, alone: bool) -> bool:
+        return alone and bool(line.strip())  # else it stands inside of quotes
 
 
 class PostgresJson:
@@ -144,7 +144,7 @@ class PostgresJson:
         match = re.match(_TIME, text.encode("utf-8", "replace"))
         return self._clock.moment(match[1], match[2], before) if match else moment(text, self._clock, before)
 
-    def strange(self, line: bytes) -> bool:
+    def strange(self, line: bytes, alone: bool) -> bool:  # noqa: ARG002
         return bool(line.strip())
 
 

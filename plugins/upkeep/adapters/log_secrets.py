@@ -164,20 +164,22 @@ class Scanner:
 
     def scan(self, block: bytes) -> Iterator[Leak]:
         """Yield the secrets of a block of lines."""
+        taken = set[int]()
         if len(block) < _SMALL:
-            yield from self._scan(block, 0, KINDS)
+            yield from self._scan(block, 0, KINDS, taken)
             return
         for start, end in sift(block, _MAYBE):
-            yield from self._scan(block[start:end], start, KINDS[:-1])
-        yield from self._scan(block, 0, KINDS[-1:])
+            yield from self._scan(block[start:end], start, KINDS[:-1], taken)
+        yield from self._scan(block, 0, KINDS[-1:], taken)
 
-    def _scan(self, text: bytes, offset: int, kinds: Sequence[_Kind]) -> Iterator[Leak]:
-        lower, taken = text.lower(), set[int]()
+    def _scan(self, text: bytes, offset: int, kinds: Sequence[_Kind], taken: set[int]) -> Iterator[Leak]:
+        """Yield the secrets of some kinds; where another one begins already (`taken`), none does."""
+        lower = text.lower()
         for kind in kinds:
             for match in _matches(kind, text, text.translate(_DIGITS) if kind.name == CARD else lower):
                 start, end = _span(match)
-                if start not in taken and kind.real(match) and not self._allowed(text, match):
-                    taken.add(start)
+                if offset + start not in taken and kind.real(match) and not self._allowed(text, match):
+                    taken.add(offset + start)
                     yield Leak(kind.name, offset + start, offset + end)
 
     def _allowed(self, block: bytes, match: re.Match[bytes]) -> bool:

@@ -96,7 +96,7 @@ class Settings(RoutineSettings):
         ("failed_login", "token"), description="kinds that count at every level; the others from warning on"
     )
     slow_query: Threshold = Field(
-        Threshold(info=1000, warning=2000),
+        Threshold(warning=1000),
         description="ms that a statement of a PostgreSQL log took on average (CM-M05: 1000 ms)",
     )
     events: dict[str, Threshold] = Field(_EVENT_LIMITS, description="kinds of entries of a PostgreSQL log")
