@@ -57,7 +57,7 @@ def test_a_server_that_ends_the_session_while_rows_arrive():
 @pytest.mark.parametrize("kind", ["parquet", "csv"])
 def test_a_store_that_goes_away_while_rows_arrive(kind: str, tmp_path: Path):
     """Through Arrow's reader and out again: a store that is away is no damaged file."""
-    count = 1_200_000 if kind == "parquet" else 300_000
+    count = 1_200_000 if kind == "parquet" else 800_000
     times = pa.array(np.full(count, START), pa.timestamp("us", "UTC"))
     numbers = np.random.default_rng(0).random(count)
     path = tmp_path / f"a.{kind}"
