@@ -177,12 +177,12 @@ def test_nothing_of_a_package_runs_for_the_resolver(bench: Bench, index: Index, 
     """Where only a source archive could tell what it needs, the proposal is unchecked."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w:gz") as tar:
-        code = (
-            f"open({str(tmp_path / 'ran')!r}, 'w')\nfrom setuptools import setup; setup(name='evil', version='1.0')\n"
-        )
-        info = tarfile.TarInfo("evil-1.0/setup.py")
-        info.size = len(code)
-        tar.addfile(info, io.BytesIO(code.encode()))
+        system = '[build-system]\nrequires = []\nbuild-backend = "evil"\nbackend-path = ["."]\n'
+        code = f"open({str(tmp_path / 'ran')!r}, 'w')\n"
+        for name, text in {"pyproject.toml": system, "evil.py": code, "PKG-INFO": "Name: evil\n"}.items():
+            info = tarfile.TarInfo(f"evil-1.0/{name}")
+            info.size = len(text)
+            tar.addfile(info, io.BytesIO(text.encode()))
     index.pages["/files/evil-1.0.tar.gz"] = out.getvalue()
     digest = hashlib.sha256(out.getvalue()).hexdigest()
     archive = {"filename": "evil-1.0.tar.gz", "url": f"{index.url}/files/evil-1.0.tar.gz", "hashes": {"sha256": digest}}
