@@ -12,12 +12,14 @@ import sys
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.integration.test_outdated import Index, serve, wheel
-from tests.integration.update_bench import Bench, publish
+from tests.integration.update_bench import NOW, ROUTINE, Bench, publish
 from upkeep.core.model import Action, OutcomeStatus, Severity
+from upkeep.core.outdated import Outdated, Pending
 
 
 @pytest.fixture
@@ -287,11 +289,47 @@ def test_npm_is_proposed_as_a_command(tmp_path: Path, index: Index) -> None:
     bench = Bench(tmp_path / "app", index, lock, "package-lock.json", {"ecosystem": "npm"})
     bench.advise("GHSA-1", "lodash", "0", "4.17.12", "npm").advise("GHSA-2", "minimist", "0", "0.2.1", "npm")
     job = bench.job()
-    from tests.integration.update_bench import ROUTINE
-
     judged = ROUTINE.judge(job, ROUTINE.observe(job))
     hints = {f.subject: f.hint for f in judged.findings}
     assert "npm install --ignore-scripts lodash@^4.17.12" in hints["direct"] and set(hints) == {"direct", "transitive"}
+
+
+def test_security_updates_of_debian(bench: Bench) -> None:
+    """They are listed; they are proposed where a setting says how to install them, and installed on yes."""
+    found = Outdated(pending=tuple(
+        Pending(name=name, installed="1", candidate="2", origin="Debian-Security", security=name != "vim")
+        for name in ("openssl", "bash", "vim")
+    ), lists_at=NOW)  # fmt: skip
+    bench.target |= {"ecosystem": "debian", "manifests": []}
+
+    def plan() -> tuple[Any, tuple[Action, ...]]:
+        job = bench.job()
+        job.tools.outdated = lambda *_: found  # type: ignore[misc]
+        seen = ROUTINE.observe(job)
+        return ROUTINE.judge(job, seen), ROUTINE.plan(job, seen).actions
+
+    judged, actions = plan()
+    (told,) = [f for f in judged.findings if f.check == "debian_update"]
+    assert not actions and "bash openssl" in told.hint
+    bench.settings["debian_command"] = [sys.executable, "-c", "import sys; print(sys.argv[1:])"]
+    judged, actions = plan()
+    action = only(actions)
+    assert action.details["packages"] == {"openssl": "1 -> 2", "bash": "1 -> 2"} and action.approval
+    outcome = bench.act(action)
+    assert outcome.status is OutcomeStatus.DONE and "['bash', 'openssl']" in outcome.evidence["tests"]
+
+
+def test_an_environment_alone_has_nothing_to_change(bench: Bench, tmp_path: Path) -> None:
+    """It is told which versions would be safe."""
+    uv = shutil.which("uv", path=str(Path(sys.executable).parent))
+    assert uv
+    subprocess.run([uv, "venv", "-q", "--python", sys.executable, str(tmp_path / "venv")], check=True)
+    site = next((tmp_path / "venv").glob("lib/python*/site-packages"))
+    (site / "django-3.2.0.dist-info").mkdir()
+    (site / "django-3.2.0.dist-info/METADATA").write_text("Metadata-Version: 2.1\nName: django\nVersion: 3.2.0\n")
+    bench.target |= {"manifests": [], "environment": str(tmp_path / "venv/bin/python")}
+    found, actions = bench.plan()
+    assert not actions and "django (at least 3.2.5" in found["no_manifest"].message
 
 
 def test_a_file_that_cannot_be_replaced_stays(bench: Bench) -> None:

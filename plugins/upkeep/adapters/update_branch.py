@@ -6,6 +6,7 @@ repository's hooks and file-system monitor are switched off, because they are pr
 
 from __future__ import annotations
 
+import re
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -63,7 +64,8 @@ class _Repository:
         passed, words = self._tested(made, place, tests, timeout)
         if not passed:
             return Applied(done=False, detail="the tests failed on the new manifest; no branch was made", tests=words)
-        branch = f"upkeep/update-{path.stem}-{now.astimezone(UTC):%Y%m%dT%H%M%SZ}"
+        stem = re.sub(r"[^A-Za-z0-9_-]+", "-", path.stem)  # not every name of a file may be one of a branch
+        branch = f"upkeep/update-{stem}-{now.astimezone(UTC):%Y%m%dT%H%M%SZ}"
         self._git("update-ref", f"refs/heads/{branch}", made, _NONE)
         return Applied(done=True, detail=f"{place} is committed as {made[:12]}", kept=branch, tests=words)
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from upkeep.core.audit import Unlisted, Verdict
 from upkeep.core.model import Finding, Judgement, Measurement, Severity
-from upkeep.core.outdated import Change
+from upkeep.core.outdated import Change, Wanted
 from upkeep.routines.dependencies._update_seen import Seen, UpdateJob
 
 _NAMED = 8
@@ -86,11 +86,19 @@ def _refused(seen: Seen) -> Iterator[Finding]:
                 message=f"{one.where}: {one.reason}; it needs an update and was left as it is",
                 hint=one.hint,
             )
+    if seen.wanted and not seen.manifests:
+        yield Finding(
+            check="no_manifest",
+            subject="target",
+            severity=Severity.INFO,
+            message=f"safe versions exist, and the target names no file to change: {_some(_told(seen.wanted))}",
+            hint="name its `manifests`, or build the image or environment anew with these versions",
+        )
     # What no manifest names was brought along by something else, or lies in the environment alone.
     readable = [change for change in seen.changes if change.sha256]
     missing = [w for w in seen.wanted if readable and all(w.name in change.missing for change in readable)]
     if missing:
-        names = _some([f"{one.name} (at least {one.version}; {one.why})" for one in missing])
+        names = _some(_told(missing))
         yield Finding(
             check="refused",
             subject="not in any manifest",
@@ -98,6 +106,10 @@ def _refused(seen: Seen) -> Iterator[Finding]:
             message=f"vulnerable, and no manifest pins them: {names}",
             hint="pin them in the manifest, or update what brings them along: uv pip tree --invert --package NAME",
         )
+
+
+def _told(wanted: Sequence[Wanted]) -> list[str]:
+    return [f"{one.name} (at least {one.version}; {one.why})" for one in wanted]
 
 
 def _subject(change: Change, one: Unlisted) -> str:

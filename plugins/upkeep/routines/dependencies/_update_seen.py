@@ -34,6 +34,7 @@ class Seen:
     pending: Outdated | None = None
     cut_off: tuple[tuple[str, str], ...] = ()
     """Manifest and kept copy of what an earlier run has left untested."""
+    manifests: tuple[str, ...] = ()
 
 
 def observe(job: UpdateJob) -> Seen:
@@ -54,7 +55,7 @@ def observe(job: UpdateJob) -> Seen:
     able = target.ecosystem == "python" or (target.ecosystem == "npm" and settings.npm_apply)
     changes = _changes(job, manifests, wanted) if able and wanted and not cut_off else ()
     hopeless = tuple(one for one in live if not one.fixed)
-    return Seen(audited, wanted, hopeless, changes, unknown, None, cut_off)
+    return Seen(audited, wanted, hopeless, changes, unknown, None, cut_off, manifests)
 
 
 def _audit(job: UpdateJob, listed: Listed, limits: Limits) -> Audited:
