@@ -12,9 +12,9 @@ _MOST = 60
 
 def details(profile: Profile, changed: tuple[Finding, ...]) -> dict[str, Any]:
     """Return the facts of a candidate. Its hash is the `oid`: what was agreed to is these data and no others."""
-    columns = {name: column_said(column) for name, column in list(profile.columns.items())[:_MOST]}
+    columns = [f"{name}: {column_said(column)}" for name, column in list(profile.columns.items())[:_MOST]]
     if len(profile.columns) > _MOST:
-        columns["..."] = f"and {len(profile.columns) - _MOST} more"
+        columns.append(f"and {len(profile.columns) - _MOST} more")
     return {
         "oid": profile.sha256,
         "rows": profile.rows,

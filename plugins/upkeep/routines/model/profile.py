@@ -132,7 +132,8 @@ def _changed(job: ProfileJob, seen: Seen) -> tuple[Finding, ...]:
 def _compared(seen: Seen, version: int, changed: tuple[Finding, ...]) -> str:
     if seen.damaged:
         return f"version {version} cannot be read"
-    return f"{len(changed)} aspects differ from version {version}"
+    said = "1 aspect differs" if len(changed) == 1 else f"{len(changed)} aspects differ"
+    return f"{said} from version {version}"
 
 
 def _span(profile: Profile) -> str:
