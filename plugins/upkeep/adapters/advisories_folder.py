@@ -21,7 +21,7 @@ from upkeep.adapters.advisories_answer import Answer, Key
 from upkeep.adapters.advisories_osv import Advisory, normal, read
 from upkeep.core.audit import Limits, SourceState
 
-_SUFFIXES = {".json", ".yaml", ".yml"}
+_SUFFIXES = (".json", ".yaml", ".yml")
 _MAX_FILE = 8 << 20
 _FORMAT = "1"
 _SCHEMA = """
@@ -143,17 +143,23 @@ def _files(folder: Path) -> list[tuple[str, int, int]]:
     if not folder.is_dir():
         raise UnreadableError("there is no such folder")
 
-    def refuse(error: OSError) -> None:
-        raise UnreadableError(f"{error.filename}: {(error.strerror or 'cannot be listed').lower()}")
-
-    found = []
-    for place, folders, names in os.walk(folder, onerror=refuse):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in names:
-            path = Path(place, name)
-            if path.suffix.lower() in _SUFFIXES and not name.startswith("."):
-                status = path.lstat()
-                found.append((os.path.relpath(path, folder), status.st_size, status.st_mtime_ns))
+    found, waiting = list[tuple[str, int, int]](), [""]
+    while waiting:
+        below = waiting.pop()
+        try:
+            with os.scandir(folder / below) as entries:
+                for entry in entries:
+                    if entry.name.startswith("."):
+                        continue
+                    path = f"{below}/{entry.name}" if below else entry.name
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append(path)
+                    elif entry.name.lower().endswith(_SUFFIXES):
+                        status = entry.stat(follow_symlinks=False)
+                        found.append((path, status.st_size, status.st_mtime_ns))
+        except OSError as error:
+            reason = (error.strerror or "it cannot be listed").lower()
+            raise UnreadableError(f"{shown(folder / below)}: {reason}") from None
     return sorted(found)
 
 
