@@ -13,11 +13,23 @@ from typing import Any
 import numpy as np  # noqa: TID253 - imported by log_access inside its function only
 
 from upkeep.adapters.log_access_batch import METHODS, Batch, encoded
-from upkeep.adapters.log_access_words import BACK, FRONT, Array, digits, number, right_number, strings, u, view, word
+from upkeep.adapters.log_access_words import (
+    BACK,
+    FRONT,
+    Array,
+    digits,
+    first,
+    number,
+    right_number,
+    strings,
+    u,
+    view,
+    word,
+)
 
 _CLIENT = r"^[0-9A-Za-z.:_%-]+$"
 _MONTHS = {int(word(m)): n for n, m in enumerate(b"Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(), 1)}
-_LONGEST_CLIENT = 47
+_LONGEST_CLIENT = 47  # six words
 
 
 @dataclass(frozen=True)
@@ -128,23 +140,24 @@ def _size(text: Text, rows: _Rows) -> None:
 def _client(text: Text, rows: _Rows) -> None:
     """Find the end of the client, behind which stand ` - `, the user (blanks may be in it) and the time."""
     start = text.start[rows.line]
-    length = _first_blank(text, start, 16)
-    far = np.flatnonzero(length < 0)
-    if len(far):
-        length[far] = _first_blank(text, start[far], _LONGEST_CLIENT + 1)
+    length = first(text.words[start], 32)
+    for step in range(8, _LONGEST_CLIENT + 1, 8):
+        far = np.flatnonzero(length == step)
+        if not len(far):
+            break
+        # Behind the last line of a block there may be less than that.
+        place = np.minimum(start[far] + step, len(text.words) - 1)
+        length[far] += first(text.words[place], 32)
     end = start + length
     user = rows.quote(0) - 30 - (end + 3)
     rows.values["client"] = end
-    rows.keep((length > 0) & ((text.words[end] & u(0xFFFFFF)) == word(b" - ")) & (user >= 1) & (user <= 256))
-
-
-def _first_blank(text: Text, start: Array, within: int) -> Array:
-    """Return how far the first blank is away; -1: farther than `within`."""
-    # Behind the last line of a block there may be less than that.
-    place = np.minimum(start[:, None] + np.arange(within), len(text.buffer) - 1)
-    blank = text.buffer[place] == 32
-    first = blank.argmax(axis=1)
-    return np.where(blank.any(axis=1), first, -1)
+    rows.keep(
+        (length > 0)
+        & (length <= _LONGEST_CLIENT)
+        & ((text.words[end] & u(0xFFFFFF)) == word(b" - "))
+        & (user >= 1)
+        & (user <= 256)
+    )
 
 
 def _time(text: Text, rows: _Rows) -> None:

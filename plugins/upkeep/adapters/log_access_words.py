@@ -59,6 +59,17 @@ def number(words: Array) -> Array:
     return (((fours & u(0x0000FFFF0000FFFF)) * u(42949672960001)) >> u(32)).astype(np.int64)
 
 
+def first(words: Array, byte: int) -> Array:
+    """Return the place (0 to 7) of the first such byte in words; 8: there is none.
+
+    Subtracting one from every byte borrows from the highest bit of those that are zero (Mycroft, 1987).
+    """
+    zero = words ^ u(byte * 0x0101010101010101)
+    high = (zero - u(0x0101010101010101)) & ~zero & u(0x8080808080808080)
+    below = (high & (~high + u(1))) - u(1)  # ones below the lowest such bit; all ones where there is none
+    return np.bitwise_count(below).astype(np.int64) >> 3
+
+
 def right_number(words: Array, count: Array) -> tuple[Array, Array]:
     """Return the numbers written in the last `count` (1 to 8) bytes of words, and which of them are numbers."""
     front = low(8 - count)
