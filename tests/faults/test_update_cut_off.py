@@ -128,6 +128,15 @@ def test_another_file_than_the_one_meant(manifest: Path) -> None:
     assert not done.done and manifest.read_bytes() == OLD and list(manifest.parent.iterdir()) == [manifest]
 
 
+def test_no_room_for_the_copy(manifest: Path) -> None:
+    """A file that cannot be written whole: the manifest stays, and no half copy lies about."""
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+    command = [sys.executable, "-c", limit + WORK, str(manifest), digest(OLD), "0"]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "done=False" in said and "old file stands" in said
+    assert manifest.read_bytes() == OLD and list(manifest.parent.iterdir()) == [manifest]
+
+
 def test_two_at_once(manifest: Path) -> None:
     """One is made, the other refused; the copy is that of the old file."""
     results = []

@@ -186,7 +186,11 @@ def _keep(path: Path, old: bytes, now: datetime) -> Path:
         kept = path.with_name(f"{stem}.before" + (f"-{number}" if number else ""))
         with contextlib.suppress(FileExistsError):
             descriptor = os.open(kept, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            _fill(descriptor, old, path)
+            try:
+                _fill(descriptor, old, path)
+            except BaseException:
+                kept.unlink()
+                raise
             return kept
     raise UnreadableError(f"{stem}.before and a hundred more of that name exist")
 
