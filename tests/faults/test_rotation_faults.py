@@ -388,3 +388,40 @@ def test_a_stray_file_that_changes_places_with_a_link_stays(world: World) -> Non
     outcome = routine.act(job, action)
     assert outcome.status == "skipped" and outcome.findings[0].severity is Severity.WARNING
     assert (outside / "test_a.db").exists()
+
+
+def test_a_task_that_is_ended_between_renaming_and_the_new_file(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A person marks the task just then: the log is there all the same, with nothing left behind."""
+    from upkeep.adapters import rotation_turn
+    from upkeep.core.rotation import Order
+
+    real = rotation_turn.rename
+
+    def rename_and_stop(place: Any) -> str:
+        real(place)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(rotation_turn, "rename", rename_and_stop)
+    path = world.write("app.log", days=8)
+    with pytest.raises(KeyboardInterrupt):
+        world.rotator().rotate("t", world.rotation(), Order("app.log", path.stat().st_ino, "builtin", "age"))
+    assert path.stat().st_size == 0 and len(world.rotated()) == 1 and world.hidden() == []
+
+
+def test_deleted_files_that_are_no_logs_are_nobodys_business(world: World) -> None:
+    """Programs keep deleted files open on purpose; only logs of the policy are spoken of."""
+    world.write("app.log")
+    with writer(world.folder / "cache.tmp", "keep", block=10, rate=1000):
+        (world.folder / "cache.tmp").unlink()
+        assert world.run().findings == ()
+
+
+def test_more_came_after_a_cut_off_compression(world: World) -> None:
+    """A compressed file that holds the beginning of the plain one is made anew: no line is lost."""
+    stamp = int((world.now() - 8 * DAY).timestamp())
+    plain = world.write(f"app.log-20261101-{stamp}", "one\ntwo\nthree\n", days=8)
+    text = plain.read_bytes()
+    world.write(f"{plain.name}.gz", gzip.compress(text[:-6]), days=8)
+    world.write("app.log")
+    assert world.run().did == {"compress": "done"}
+    assert [gzip.decompress(p.read_bytes()) for p in world.rotated()] == [text]

@@ -224,7 +224,7 @@ def test_a_writer_that_does_not_reopen_is_named_and_its_file_kept(world: World) 
         assert f"process {deaf.process.pid}" in result.found("reopen").message
         assert world.rotated()[0].suffix != ".gz"
         again = world.run()
-        assert again.did["reopen"] == "failed" and again.found("reopen").severity is Severity.WARNING
+        assert again.did["reopen"] == "failed" and again.found("still_written").severity is Severity.WARNING
         written = deaf.end()
     assert world.run().did["compress"] == "done"
     assert world.numbers() == (written, 0, 0)

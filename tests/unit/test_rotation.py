@@ -215,3 +215,17 @@ def test_unknown_is_never_fine() -> None:
     assert reopened("app.log", Reopened(state="yes", proof="x")) == ()
     assert reopened("app.log", Reopened(state="yes", proof="x", trouble="no pid"))[0].severity is Severity.WARNING
     assert reopened("app.log", Reopened(state="no", proof="x"))[0].severity is Severity.WARNING
+
+
+def test_when_a_log_began(tmp_path: Path) -> None:
+    """By its first line, but not before the last rotation: a backlog must not have it rotated each time."""
+    path = tmp_path / "app.log"
+    path.write_text("2026-11-01 10:00:00 x\n")
+    with path.open("rb") as file:
+        first = datetime(2026, 11, 1, 10, tzinfo=UTC)
+        assert rotation_when.began(file.fileno(), "UTC", NOW, None) == first
+        assert rotation_when.began(file.fileno(), "UTC", NOW, NOW - DAY) == NOW - DAY
+    path.write_text("2126-11-01 10:00:00 a time to come, and none before\n")
+    os.utime(path, (1e9, 1e9))
+    with path.open("rb") as file:
+        assert rotation_when.began(file.fileno(), "UTC", NOW, None) in (datetime.fromtimestamp(1e9, UTC), None)

@@ -13,7 +13,7 @@ from upkeep.adapters import rotation_procs, rotation_when
 from upkeep.adapters.rotation_folder import Folder, OutsideError, fits
 from upkeep.core.logs import Rotation
 from upkeep.core.model import Severity
-from upkeep.core.rotation import LiveLog, LogFolder, Refusal, RotatedFile, quoted
+from upkeep.core.rotation import LiveLog, LogFolder, Refusal, RotatedFile, quoted, unquoted
 
 _OURS = re.compile(r"(?P<base>.+)-\d{8}-(?P<epoch>\d{9,11})(?P<packed>\.gz)?", re.DOTALL)
 _DATED = re.compile(
@@ -49,7 +49,7 @@ def look(folder: Folder, rotation: Rotation, zone: str, now: datetime) -> LogFol
         logs=tuple(view.logs(opened)),
         missing=tuple(quoted(name) for name in view.missing),
         refusals=tuple(view.refusals.values()),
-        deleted=opened.below(folder.path),
+        deleted=tuple(file for file in opened.below(folder.path) if view.means(file.name)),
         unseen=len(opened.unseen),
     )
 
@@ -63,6 +63,7 @@ class _View:
         self.refusals: dict[tuple[str, str], Refusal] = {}
         self.missing: list[str] = []
         self.matches = 0
+        self.leaves: set[str] = set()
 
     @property
     def rotated_inodes(self) -> set[tuple[int, int]]:
@@ -78,6 +79,7 @@ class _View:
                 self._refuse(text, "outside", Severity.CRITICAL, "does not lie below the folder of the policy",
                              "correct `live` or `folder` of the policy in the system file")  # fmt: skip
                 continue
+            self.leaves.add(parts[-1])
             links: list[str] = []
             before = self.matches
             for prefix in self.folder.folders(parts[:-1], links):
@@ -88,6 +90,12 @@ class _View:
                 self._refuse_folder(prefix, error)
             if self.matches == before and not links and not self.refusals:
                 self.missing.append("/".join(parts))
+
+    def means(self, shown: str) -> bool:
+        """Tell whether the policy means a file of this name: programs may have other deleted files open, on purpose."""
+        leaf = unquoted(shown).rpartition("/")[2]
+        found = _OURS.fullmatch(leaf) or _DATED.fullmatch(leaf) or _NUMBERED.fullmatch(leaf)
+        return any(fits(name, glob) for name in (leaf, found["base"] if found else leaf) for glob in self.leaves)
 
     def _list(self, prefix: str, leaf: str) -> None:
         """Sort the files of one folder by the logs that a glob means."""

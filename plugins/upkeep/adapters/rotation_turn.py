@@ -123,6 +123,7 @@ def _prepared(place: Place) -> Iterator[Callable[[], None]]:
     try:
         yield lambda: put(place, mark)
     finally:
+        put(place, mark)  # also when somebody ended the task in the middle: the log must be there
         with contextlib.suppress(FileNotFoundError):
             os.unlink(mark, dir_fd=place.fd)
 

@@ -29,7 +29,8 @@ def began(handle: int, zone: str, now: datetime, newest_rotation: datetime | Non
     """
     head = os.pread(handle, _HEAD_BYTES, 0).decode("utf-8", "replace")
     if (first := first_time(head, zone)) and _OLDEST < first <= now + timedelta(hours=1):
-        return first
+        # What a line says may be older than the file: a backlog, a record of the past.
+        return max(first, newest_rotation or first)
     known = [moment for moment in (birth(handle), newest_rotation) if moment is not None]
     # A copy that kept its times was born after its last line.
     last = datetime.fromtimestamp(os.fstat(handle).st_mtime, UTC)

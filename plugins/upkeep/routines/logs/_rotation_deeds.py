@@ -146,7 +146,7 @@ def _finish(job: LogJob, rotation: Rotation, action: Action) -> Outcome:
     return Outcome(
         status=OutcomeStatus.DONE,
         detail=f"{action.subject}: what was begun is ended; {done.proof}",
-        findings=reopened(action.subject, done),
+        findings=reopened(action.subject, done, "finish"),
         evidence=done.model_dump(mode="json"),
     )
 
@@ -155,11 +155,11 @@ def _reopen(job: LogJob, rotation: Rotation, action: Action) -> Outcome:
     done = job.tools.rotator.reopen(rotation, action.subject, tuple(action.details["inodes"]))
     if isinstance(done, NotDone):
         return not_done(action, done)
-    found = reopened(action.subject, done)
+    found = reopened(action.subject, done, "still_written")
     if not found:
         found = (
             Finding(
-                check="reopen",
+                check="still_written",
                 subject=action.subject,
                 severity=Severity.INFO,
                 message=f"{action.subject}: its writer still wrote to a rotated file, and let go when asked again",
@@ -250,7 +250,7 @@ def not_done(action: Action, why: NotDone) -> Outcome:
     if why.reason in _QUIET:
         return Outcome(status=_QUIET[why.reason], detail=why.message, evidence={"reason": why.reason})
     finding = Finding(
-        check=action.name,
+        check="still_written" if action.name == "reopen" else action.name,
         subject=action.subject,
         severity=severity_of(why),
         message=f"{action.name} was not done: {why.message}",

@@ -145,7 +145,7 @@ def held_by(log: LiveLog, files: tuple[RotatedFile, ...]) -> Finding:
     """Return the finding of a writer that has not reopened."""
     who = sorted({str(holder) for file in files for holder in file.holders if holder.writes})
     return Finding(
-        check="reopen",
+        check="still_written",
         subject=log.name,
         severity=Severity.WARNING,
         message=f"{log.name}: {', '.join(who)} still writes to {', '.join(f.name for f in files[:_LISTED])}",

@@ -50,7 +50,7 @@ def _moved(action: Action, done: Turned) -> list[Finding]:
     ]
 
 
-def reopened(name: str, said: Reopened) -> tuple[Finding, ...]:
+def reopened(name: str, said: Reopened, check: str = "reopen") -> tuple[Finding, ...]:
     """Return what is to be said of the writer's reopening; nothing when it is proved and went as the policy says."""
     if said.state == "yes" and not said.trouble:
         return ()
@@ -66,7 +66,7 @@ def reopened(name: str, said: Reopened) -> tuple[Finding, ...]:
     )
     return (
         Finding(
-            check="reopen",
+            check=check,
             subject=name,
             severity=Severity.UNKNOWN if said.state == "unknown" else Severity.WARNING,
             message=f"{name}: {words}" + (f"; {said.trouble}" if said.trouble and said.state != "yes" else ""),

@@ -11,9 +11,9 @@ could not be seen is unknown. Lines, sums and times stand in the evidence of eac
 
 **When it is red.**
 
-- `reopen`: the writer still writes to the rotated file. No line is lost: the file stays as it is until it lets go. See
-  `reopen` in the system file, and whether the pid file names the writer. *Unknown*: run maintenance as the writer's
-  user or root, or name its `pid_file`.
+- `reopen`, `finish`: the writer still writes to the rotated file. No line is lost: the file stays as it is until it
+  lets go. See `reopen` in the system file, and whether the pid file names the writer. *Unknown*: run maintenance as the
+  writer's user or root, or name its `pid_file`. `still_written`: it still does so in the next run, asked again or not.
 - `late_lines`: the same, by a process that is not seen from here (another container).
 - `rotate`, `compress`, `delete`: not done; the message tells why. *Critical*: no room, or a compressed file that does
   not decode to the plain one (both stay).
