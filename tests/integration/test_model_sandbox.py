@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from sklearn.compose import make_column_transformer
 from sklearn.ensemble import GradientBoostingClassifier, HistGradientBoostingClassifier, RandomForestClassifier
+from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
@@ -244,6 +245,21 @@ def test_importance_finds_what_matters(sandbox: ModelSandbox, tmp_path: Path):
     assert first.score == pytest.approx(model.score(X, Y), abs=1e-12)
     means = {name: mean for name, (mean, _) in first.importance.items()}
     assert means["big"] > 0.1 and means["small"] > 0.1 and abs(means["noise"]) < 0.05
+
+
+def test_categories_and_gaps(sandbox: ModelSandbox, tmp_path: Path):
+    """A model of numbers with gaps and of categories, trained without names, gets its columns as it knew them."""
+    numbers = [None if n % 7 == 0 else float(n % 5) for n in range(60)]
+    kinds = ["a" if n % 2 else "b" for n in range(60)]
+    rows = np.column_stack([np.array(numbers, dtype=float).astype(object), np.array(kinds, dtype=object)])
+    parts = make_column_transformer((SimpleImputer(), [0]), (OneHotEncoder(), [1]))
+    truth = [int(kind == "a") for kind in kinds]
+    (tmp_path / "m.pkl").write_bytes(pickled(make_pipeline(parts, LogisticRegression()).fit(rows, truth)))
+    sha = hashlib.sha256((tmp_path / "m.pkl").read_bytes()).hexdigest()
+    asked = LabelledRows({"number": numbers, "kind": kinds}, truth, True)
+    answer = sandbox.importance(str(tmp_path / "m.pkl"), sha, Confined(), asked, seed=1, repeats=3)
+    assert answer.ok and answer.score == 1.0
+    assert answer.importance["kind"][0] > 0.2 and abs(answer.importance["number"][0]) < 0.05
 
 
 def test_times_are_measured(sandbox: ModelSandbox, tmp_path: Path):

@@ -44,18 +44,24 @@ def _table(columns: dict[str, list[Any]], model: Any) -> Any:
     order = [name for name in names if name in columns] if names else list(columns)
     if names and len(order) != len(names):
         raise ValueError(f"the model wants {', '.join(n for n in names if n not in columns)}, which the data lack")
-    chosen = {name: columns[name] for name in order}
+    chosen = {name: _with_gaps(columns[name]) for name in order}
     if names:
         try:
             pandas: Any = importlib.import_module("pandas")
             return pandas.DataFrame(chosen)
         except ImportError:
             pass
-    numeric = all(value is None or isinstance(value, (int, float)) for values in chosen.values() for value in values)
+    numeric = all(isinstance(value, (int, float)) for values in chosen.values() for value in values)
     table = np.empty((len(next(iter(chosen.values()))), len(chosen)), dtype=float if numeric else object)
     for at, values in enumerate(chosen.values()):
         table[:, at] = values
     return table
+
+
+def _with_gaps(values: list[Any]) -> list[Any]:
+    """Return numbers with NaN where one is missing, as imputers expect it; text keeps its None."""
+    numeric = all(value is None or isinstance(value, (int, float)) for value in values)
+    return [float("nan") if value is None else value for value in values] if numeric else values
 
 
 def _times(order: dict[str, Any], model: Any, predict: Any) -> list[float]:

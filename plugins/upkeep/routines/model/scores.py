@@ -86,7 +86,8 @@ def observe(job: Job[ModelTarget, Settings]) -> Seen:
     files = models.files(target)
     if target.labels is None:
         return Seen(window, files)
-    features = target.features or files.metadata.features
+    # In the order of training: models that know no names go by position.
+    features = files.metadata.features or target.features
     wanted = settings.importance_rows if settings.importance and job.window.newest else 0
     scores = models.scores(target.labels, job.system, window, features, wanted)
     scored = models.scored(target, job.system, window) if target.scoring else None
