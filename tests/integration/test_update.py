@@ -194,6 +194,21 @@ def test_nothing_of_a_package_runs_for_the_resolver(bench: Bench, index: Index, 
     assert not (tmp_path / "ran").exists()
 
 
+def test_credentials_in_a_manifest_stay_there(bench: Bench, index: Index) -> None:
+    """Neither the change, nor the resolver's words, nor the end of the tests' output repeats them."""
+    index.url = "http://127.0.0.1:9"
+    bench.manifest.write_text("--index-url http://me:hunter2@127.0.0.1:9/simple\ndjango==3.2.0\n")
+    bench.target["tests"] = (
+        sys.executable,
+        "-c",
+        "raise SystemExit('GET http://me:hunter2@127.0.0.1:9/simple/x failed')",
+    )
+    found, actions = bench.plan()
+    outcome = bench.act(only(actions))
+    assert outcome.status is OutcomeStatus.FAILED
+    assert "hunter2" not in f"{found} {actions} {outcome}"
+
+
 def test_patch_levels_of_security_critical_packages(bench: Bench, index: Index) -> None:
     """No advisory is needed; another minor version is not proposed; an index that is away is unknown."""
     publish(index, "requests", v2_31_0="", v2_31_4="", v2_32_0="")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from upkeep.core.audit import Unlisted
 
 MAX_BYTES = 64 << 20
 MAX_UNLISTED = 100
+_CREDENTIALS = re.compile(r"://[^/\s@]{1,900}@")
 _LOOK = "look at the file; if a program wrote it, let it write it anew"
 
 
@@ -22,9 +24,10 @@ class UnreadableError(Exception):
 def shown(value: Any, limit: int = 120) -> str:
     """Return a value from outside in one line without control characters, shortened, for places and messages.
 
-    Markup is left as it is: who shows it escapes it.
+    Credentials in addresses are masked. Markup is left as it is: who shows it escapes it.
     """
-    text = "".join(c if c.isprintable() else "?" for c in str(value)[: limit + 1])
+    text = _CREDENTIALS.sub("://***@", str(value)[: limit + 1000])
+    text = "".join(c if c.isprintable() else "?" for c in text[: limit + 1])
     return text if len(text) <= limit else text[:limit] + "…"
 
 
