@@ -17,6 +17,7 @@ import pytest
 from pyarrow import parquet
 
 from tests.integration.drift_world import DAY, SEPTEMBER, WEEK, World, healthy, troubles
+from upkeep import profile_command
 from upkeep.adapters import profile_build, profile_spill, profile_store
 from upkeep.core.errors import ConfigurationError, DamagedError
 from upkeep.core.model import Severity
@@ -174,28 +175,39 @@ targets:
 """
 
 
-def command(world: World, *arguments: str) -> subprocess.CompletedProcess[str]:
-    systems = world.root / "systems"
-    systems.mkdir(exist_ok=True)
-    (systems / "claims.yaml").write_text(SYSTEM.replace("{root}", str(world.root)))
-    environ = {**os.environ, "UPKEEP_SYSTEMS_DIR": str(systems), "UPKEEP_SCRATCH_DIR": str(world.root / "scratch")}
-    line = [sys.executable, "-m", "upkeep.profile_command", *arguments]
-    paths = os.pathsep.join(filter(None, sys.path))
-    environ["PYTHONPATH"] = paths
-    return subprocess.run(line, capture_output=True, text=True, env=environ, timeout=120, check=False)
+@pytest.fixture
+def command(world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+    """The command, as if it were called: returns its exit code, what it wrote, and what it complained about."""
+    (world.root / "systems").mkdir()
+    (world.root / "systems" / "claims.yaml").write_text(SYSTEM.replace("{root}", str(world.root)))
+    monkeypatch.setenv("UPKEEP_SYSTEMS_DIR", str(world.root / "systems"))
+    monkeypatch.setenv("UPKEEP_SCRATCH_DIR", str(world.root / "scratch"))
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        return profile_command.main([*arguments]), *capsys.readouterr()
+
+    return call
 
 
-def test_the_command(world: World):
+def test_the_command(world: World, command: Any):
     """Builds a profile of scoring data, or of training data without times; lists versions; says what is wrong."""
-    built = command(world, "build", "claims/risk-model", "--since", "2026-09-01", "--until", "2026-10-01")
-    assert built.returncode == 0, built.stderr
-    assert "version 1: 1,000 rows" in built.stdout and "amount: number" in built.stdout
-    training = healthy(1500, 3)
-    parquet.write_table(pa.table(training), world.root / "train.parquet")
-    built = command(world, "build", "claims/risk-model", "--files", str(world.root / "train.parquet"))
-    assert "version 2: 1,500 rows" in built.stdout, built.stderr
-    shown = command(world, "show", "claims/risk-model")
-    assert shown.stdout.count("rows") == 2 and shown.stdout.strip().endswith("current")
-    few = command(world, "build", "claims/risk-model", "--since", "2026-09-01", "--until", "2026-09-02")
-    assert few.returncode == 1 and "expected at least 1,000" in few.stderr
-    assert command(world, "show", "claims/nothing").returncode == 1
+    code, said, wrong = command("build", "claims/risk-model", "--since", "2026-09-01", "--until", "2026-10-01")
+    assert code == 0 and "version 1: 1,000 rows" in said and "amount: number" in said, wrong
+    parquet.write_table(pa.table(healthy(1500, 3)), world.root / "train.parquet")
+    code, said, wrong = command("build", "claims/risk-model", "--files", str(world.root / "train.parquet"))
+    assert code == 0 and "version 2: 1,500 rows" in said, wrong
+    code, said, _ = command("show", "claims/risk-model")
+    assert code == 0 and said.count("rows") == 2 and said.strip().endswith("current")
+    code, said, wrong = command("build", "claims/risk-model", "--since", "2026-09-01", "--until", "2026-09-02")
+    assert code == 1 and "expected at least 1,000" in wrong and not said
+    assert command("build", "claims/risk-model", "--since", "2026-09-01")[0] == 1
+    assert "nothing" in command("show", "claims/nothing")[2]
+    assert len(index(world).versions) == 2
+
+
+def test_the_command_stands_alone(world: World):
+    """It is a program: help is printed without a system, a database or Airflow's."""
+    paths = os.pathsep.join(filter(None, sys.path))
+    line = [sys.executable, "-m", "upkeep.profile_command", "build", "--help"]
+    done = subprocess.run(line, capture_output=True, text=True, env={"PYTHONPATH": paths}, timeout=60, check=True)
+    assert "--since" in done.stdout
