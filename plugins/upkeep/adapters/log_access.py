@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Literal
 
 from upkeep.adapters.log_access_read import Block, read
 from upkeep.adapters.log_access_secrets import shown
+from upkeep.adapters.log_secrets import visible
 from upkeep.core.access_log import AccessOptions, AccessReview
 from upkeep.core.log_files import Lines, Sample, Segment, Unread
 
@@ -58,7 +59,7 @@ class _Found:
         """Count a line that nobody understands."""
         self.refused += 1
         if len(self.unparsed) < SAMPLES:
-            self.unparsed.append(Sample(path=path, offset=offset, text=shown(line)))
+            self.unparsed.append(Sample(path=visible(path), offset=offset, text=shown(line)))
 
     def take(self, request: Request | None, line: bytes, path: str, offset: int, how: _How) -> None:
         """Count a line that was read by itself."""

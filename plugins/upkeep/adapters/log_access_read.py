@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from upkeep.adapters.log_secrets import visible
 from upkeep.core.access_log import AccessOptions
 from upkeep.core.log_files import Segment, Unread
 
@@ -40,7 +41,7 @@ def read(segment: Segment, options: AccessOptions, unread: list[Unread]) -> Iter
 
 
 def _unread(segment: Segment, reason: str, hint: str) -> Unread:
-    return Unread(path=segment.path, reason=reason, hint=hint)
+    return Unread(path=visible(segment.path), reason=reason, hint=hint)
 
 
 def _pieces(file: IO[bytes], segment: Segment, options: AccessOptions, unread: list[Unread]) -> Iterator[bytes]:
