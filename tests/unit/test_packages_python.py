@@ -96,14 +96,14 @@ def test_markers_count_only_where_the_environment_is_stated(tmp_path: Path) -> N
         ("django>=3.2", "does not pin"),
         ("django==3.*", "does not pin"),
         ("django==3.2,==4.0", "does not pin"),
-        ("-e .", "an editable source"),
+        ("-e ..", "an editable source"),
         ("-e git+https://x:token123@git.example/a.git@main#egg=a", "an editable source"),
         ("--editable=./src/thing", "an editable source"),
         ("git+ssh://git@git.example/a.git#egg=a", "a file or repository"),
         ("a @ git+https://git.example/a.git@v1.0", "a from elsewhere"),
         ("https://files.example/master.zip", "a file or repository"),
         ("./local", "a file or repository"),
-        (".", "a file or repository"),
+        ("../app2", "a file or repository"),
         ("django==${DJANGO}", "depends on a variable"),
         ("-r ${MORE}", "depends on a variable"),
         ("-r https://files.example/requirements.txt", "nothing is fetched"),
@@ -131,6 +131,16 @@ def test_what_is_not_known_is_named(tmp_path: Path, line: str, reason: str) -> N
     assert reason in entry.reason
     assert entry.hint
     assert "token123" not in entry.reason
+
+
+@pytest.mark.parametrize("line", ["-e .", "-e .[dev]", "./local", "--editable=local", "."])
+def test_code_of_the_project_itself(tmp_path: Path, line: str) -> None:
+    """A folder beside the manifest is the project's own code: nothing to look up, but it may bring packages along."""
+    (tmp_path / "local").mkdir()
+    listed = requirements(tmp_path, f"{line}\nsix==1.16.0 --hash=sha256:00\n")
+    assert pairs(listed) == {"six": "1.16.0"}
+    assert not listed.unlisted
+    assert listed.open_ended == ("requirements.txt",)
 
 
 def test_included_files(tmp_path: Path) -> None:
@@ -280,6 +290,9 @@ archive = { url = "https://x.example/idna-2.8-py2.py3-none-any.whl" }
 name = "own"
 directory = { path = "." }
 [[packages]]
+name = "forked"
+vcs = { type = "git", url = "https://git.example/forked", commit-id = "00" }
+[[packages]]
 name = "old"
 version = "1.0"
 marker = "python_version < '3.0'"
@@ -298,7 +311,7 @@ def test_locks(tmp_path: Path) -> None:
     (tmp_path / "pylock.prod.toml").write_text(PYLOCK)
     listed = read_manifest(tmp_path / "pylock.prod.toml", {"python_version": "3.12"})
     assert pairs(listed) == {"django": "3.2.0", "idna": "2.8"}
-    assert reasons(listed) == {"pylock.prod.toml: own": "its version is none"}
+    assert reasons(listed) == {"pylock.prod.toml: forked": "its version is none"}
     lock = {
         "default": {"django": {"version": "==3.2.0"}, "x": {"git": "https://git.example/x"}},
         "develop": {"six": {"version": "==1.16.0"}},

@@ -17,6 +17,10 @@ from upkeep.core.audit import Audited, Limits, Listed, Package, Rating, Unlisted
 from upkeep.core.dependencies import AdvisorySource
 
 type OpenHttp = Callable[..., AbstractContextManager[Any]]
+_NAME_ONE = (
+    "name one in `advisories` of the target or in the routine's setting: a `folder` with OSV files, or the `url` of a"
+    " service that speaks OSV's API (https://api.osv.dev learns which packages you use)"
+)
 _WORST_FIRST = (Rating.CRITICAL, Rating.HIGH, Rating.MEDIUM, Rating.LOW, Rating.UNKNOWN)
 
 
@@ -43,9 +47,7 @@ def audit(listed: Listed, sources: Sequence[AdvisorySource], world: World) -> Au
     unanswered = tuple(package for package in asked if looked_up_as(package) not in answered)
     problems = tuple(problem for answer in answers for problem in answer.problems)
     if not sources:
-        problems = (
-            Unlisted(where="advisories", reason="no source is named", hint="name one: `advisories` of the target"),
-        )
+        problems = (Unlisted(where="advisories", reason="no source is named", hint=_NAME_ONE),)
     vulnerabilities = tuple(_vulnerabilities(asked, answers))
     return Audited(
         verdict=verdict_of(listed, vulnerabilities, problems, unanswered, asked),

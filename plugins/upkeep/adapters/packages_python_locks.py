@@ -42,6 +42,8 @@ def _pylock(path: Path) -> Iterator[_Entry]:
         raise UnreadableError(f"its lock-version is {shown(document.get('lock-version'), 40)}, expected 1.x")
     wanted = wanted_beside(path.parent)
     for entry in _entries(document, "packages"):
+        if isinstance(entry.get("directory"), dict) and "version" not in entry:
+            continue  # code of the project itself
         archive = entry.get("archive")
         named = from_file_name(str(archive.get("url") or archive.get("path"))) if isinstance(archive, dict) else None
         version = entry.get("version") or (named[1] if named else None)

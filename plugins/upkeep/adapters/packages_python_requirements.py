@@ -52,7 +52,7 @@ class _Reader:
         self._constraints: dict[str, str] = {}
         self._unlisted: list[Unlisted] = []
         self._read: set[tuple[Path, bool]] = set()
-        self._hashed, self._first = False, path.name
+        self._hashed, self._own_code, self._first = False, False, path.name
 
     def listed(self) -> Listed:
         """Return what was found, once all files are read: any of them may pin what another one names."""
@@ -67,7 +67,7 @@ class _Reader:
         return Listed(
             packages=tuple(dict.fromkeys(packages)),
             unlisted=bounded(self._unlisted, self._first),
-            open_ended=() if self._hashed or not packages else (self._first,),
+            open_ended=(self._first,) if self._own_code or (packages and not self._hashed) else (),
         )
 
     def read(self, path: Path, where: str, *, constraint: bool, within: tuple[Path, ...]) -> None:
@@ -111,7 +111,7 @@ class _Reader:
             self._hashed |= line.startswith("--require-hashes")
             return
         if found := _EDITABLE.match(line):
-            self._elsewhere(found[2], here, constraint, "an editable source")
+            self._elsewhere(_split(found[2])[0], here, constraint, "an editable source")
         elif line.startswith("-"):
             self._leave(here, f"{showable(line)!r} is no option of a requirements file", "correct the line")
         else:
@@ -155,8 +155,20 @@ class _Reader:
                 self._constraints[named[0]] = named[1]
             else:
                 self._pin(*named, here, True)
+        elif self._is_own(url):
+            self._own_code = True
         elif not constraint:
             self._leave(here, f"{showable(url)!r} is {what}: its name and version are not known without it", _PIN)
+
+    def _is_own(self, named: str) -> bool:
+        """Tell whether a path leads to a folder beside the manifest: code of the project, not in any advisory."""
+        if "://" in named or named.startswith("file:") or _VARIABLE.search(named):
+            return False
+        try:
+            folder = (self._root / re.sub(r"\[.*\]$", "", named.strip())).resolve()
+            return folder.is_relative_to(self._root) and folder.is_dir()
+        except (OSError, ValueError):
+            return False
 
     def _pin(self, name: str, version: str, here: str, direct: bool | None) -> None:
         package = Package(ecosystem="PyPI", name=name, version=version, where=here, direct=direct)

@@ -99,7 +99,7 @@ def _message(one: Known, remembers: bool) -> str:
     fixed = f"fixed in {worst.fixed}" if worst.fixed else "no fixed version yet"
     rated = f"{worst.rating} by {worst.rated_by}" if worst.rated_by else f"no source rates it, treated as {one.rating}"
     parts = [
-        f"{'; '.join(state)}: {worst.package.name} {versions} has {worst.id}{others}",
+        f"{'; '.join(state)}: {_name(one)} {versions} has {worst.id}{others}",
         worst.summary,
         rated,
         fixed,
@@ -125,11 +125,17 @@ def _where(one: Known) -> str:
     words = {True: "direct", False: "transitive", None: "direct or transitive is not known"}
     told = list(dict.fromkeys(f"in {v.package.where} ({words[v.package.direct]})" for v in one.places))
     more = f" and {len(told) - _PLACES} more places" if len(told) > _PLACES else ""
-    return ", ".join(told[:_PLACES]) + more
+    built = list(dict.fromkeys(v.package.name for v in one.places if v.package.source_package))
+    as_what = f"as {', '.join(built[:_PLACES])}{' ...' if len(built) > _PLACES else ''} " if built else ""
+    return as_what + ", ".join(told[:_PLACES]) + more
+
+
+def _name(one: Known) -> str:
+    return one.worst.package.source_package or one.worst.package.name
 
 
 def _hint(one: Known) -> str:
-    name, fixed = one.worst.package.name, one.worst.fixed
+    name, fixed = _name(one), one.worst.fixed
     if one.worst.note:
         return "look the advisory up by its id; what could not be found out stands in the message"
     if fixed:

@@ -92,7 +92,10 @@ def concerns(ignore: Ignore, places: Sequence[Vulnerability]) -> bool:
     wanted = ignore.advisory.casefold()
     return any(
         wanted in {name.casefold() for name in one.names}
-        and (ignore.package is None or _plain(ignore.package) == _plain(one.package.name))
+        and (
+            ignore.package is None
+            or _plain(ignore.package) in {_plain(one.package.name), _plain(one.package.source_package)}
+        )
         for one in places
     )
 
@@ -106,9 +109,12 @@ def remembered(known: Iterable[Known]) -> Iterable[Measurement]:
 
 
 def _subject(one: Vulnerability, name: str, prefixed: bool) -> str:
-    """Return what a vulnerability is remembered by: package and advisory, no version."""
+    """Return what a vulnerability is remembered by: package and advisory, no version.
+
+    Of Debian it is the source package: one fault in it is one finding, however many packages are built from it.
+    """
     ecosystem = one.package.ecosystem.partition(":")[0].lower()
-    return f"{f'{ecosystem}:' if prefixed else ''}{one.package.name} {name}"
+    return f"{f'{ecosystem}:' if prefixed else ''}{one.package.source_package or one.package.name} {name}"
 
 
 def _earliest(values: Iterable[float]) -> datetime | None:

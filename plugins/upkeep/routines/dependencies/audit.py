@@ -19,6 +19,7 @@ when its severity is critical or high, else a warning. All others are on record 
 - `verdict`: packages of which no source said anything, or a target that holds no package at all.
 - `ignore`: what somebody answered for is over and still there; the vulnerability counts again.
 - `history`: without the ledger nobody can tell what is new.
+- `open_ended` and `commits` only inform: what a manifest may not name, and what advisories leave open.
 - `cross_check` (when asked for): pip-audit sees the same advisories otherwise, or could not look.
 
 **What it cannot tell.** Whether the vulnerable code is used. What a requirements file without hashes brings along and
@@ -104,11 +105,16 @@ def judge(job: Job[DependenciesTarget, Settings], seen: Seen) -> Judgement:
     findings = (
         *_audit_judge.judge_ignores(job.target.ignores, known, audited, today.isoformat()),
         *_audit_trouble.troubles(audited),
-        *_audit_trouble.remarks(audited, whole=job.target.environment is not None),
+        *_audit_trouble.remarks(audited, whole=_whole(job.target, audited)),
         *_audit_trouble.crossed(seen.crossed, settings.cross_check),
     )
     measured = (*_audit_judge.counts(known, audited), *_audit_trouble.ages(audited, seen.at))
     return judged + Judgement(measurements=measured, findings=findings)
+
+
+def _whole(target: DependenciesTarget, audited: Audited) -> bool:
+    """Tell whether something is audited in which all that comes with a package is named: an environment, a lock."""
+    return target.environment is not None or len(audited.listed.open_ended) < len(target.manifests)
 
 
 def plan(job: Job[DependenciesTarget, Settings], seen: Seen) -> Plan:
