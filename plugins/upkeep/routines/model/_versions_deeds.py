@@ -88,7 +88,8 @@ def _trust(seen: Seen, here: ModelVersion | None) -> Iterator[Action]:
     """Yield the question whether pickles that nothing vouches for are trusted."""
     pickles = [file for file in seen.files.models if file.loadable]
     known = {v.files.get(f.name) for v in seen.kept if v.approved for f in pickles}
-    unknown = [f.name for f in pickles if f.sha256 not in known and seen.files.stated(f) != f.sha256]
+    # What the metadata state otherwise is no question of trust: model.health calls it critical.
+    unknown = [f.name for f in pickles if f.sha256 not in known and not seen.files.stated(f)]
     if unknown and not (here and here.approved):
         yield Action(
             name="trust",

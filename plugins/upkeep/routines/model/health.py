@@ -77,15 +77,16 @@ def observe(job: Job[ModelTarget, Settings]) -> Seen:
 
 def judge(job: Job[ModelTarget, Settings], seen: Seen) -> Judgement:
     """Judge files, metadata, hashes, registry and loading."""
+    unexplained = _unexplained(job, seen)
     found = (
         *findings.of_files(seen.files),
         *findings.of_metadata(seen.files, job.target),
         *findings.of_hashes(seen.files, seen.registered),
-        *_changed(job, seen),
+        *_changed(seen, unexplained),
         *(findings.of_registry(seen.files.metadata, seen.registered) if seen.registered else ()),
         *(findings.of_loading(seen.files, seen.trust, seen.answers) if job.settings.load else ()),
     )
-    return Judgement(measurements=tuple(_measurements(job, seen)), findings=found)
+    return Judgement(measurements=tuple(_measurements(job, seen, unexplained)), findings=found)
 
 
 def fingerprint(sha256: str) -> float:
@@ -97,14 +98,23 @@ def fingerprint(sha256: str) -> float:
     return float(int(sha256[:12], 16))
 
 
-def _changed(job: Job[ModelTarget, Settings], seen: Seen) -> Iterator[Finding]:
-    """Yield the files that are others than at the last run although nothing says that they should be."""
+def _unexplained(job: Job[ModelTarget, Settings], seen: Seen) -> dict[str, float]:
+    """Return the files that are others than at the last run although nothing vouches for them, with what they were."""
     before = job.tools.history.latest("file.sha48")
+    return {
+        file.name: before[file.name].value
+        for file in seen.files.models
+        if file.name in before and before[file.name].value != fingerprint(file.sha256) and not seen.trust[file.name]
+    }
+
+
+def _changed(seen: Seen, unexplained: Mapping[str, float]) -> Iterator[Finding]:
+    """Yield the changed files; those that differ from what is stated are told already, and worse."""
     for file in seen.files.models:
-        last = before.get(file.name)
-        if last is None or last.value == fingerprint(file.sha256) or seen.trust[file.name]:
+        if file.name not in unexplained or seen.files.stated(file):
             continue
-        lost = not any(fingerprint(v.files.get(file.name, "0" * 64)) == last.value for v in seen.kept)
+        was = unexplained[file.name]
+        lost = not any(fingerprint(v.files.get(file.name, "0" * 64)) == was for v in seen.kept)
         yield Finding(
             check="changed",
             subject=file.name,
@@ -117,15 +127,15 @@ def _changed(job: Job[ModelTarget, Settings], seen: Seen) -> Iterator[Finding]:
         )
 
 
-def _measurements(job: Job[ModelTarget, Settings], seen: Seen) -> Iterator[Measurement]:
+def _measurements(
+    job: Job[ModelTarget, Settings], seen: Seen, unexplained: Mapping[str, float]
+) -> Iterator[Measurement]:
     files = seen.files.files
     yield Measurement(name="files.count", value=len(files), unit="count")
     yield Measurement(name="files.size", value=sum(file.size for file in files), unit="bytes")
     for file in seen.files.models:
         # A change that is not explained stays a finding until it is: what was is not forgotten.
-        unexplained = any(f.subject == file.name for f in _changed(job, seen))
-        last = job.tools.history.latest("file.sha48").get(file.name) if unexplained else None
-        value = last.value if last else fingerprint(file.sha256)
+        value = unexplained.get(file.name, fingerprint(file.sha256))
         yield Measurement(name="file.sha48", value=value, unit="hash", subject=file.name)
     if trained := seen.files.metadata.trained:
         days = (job.tools.now() - trained).total_seconds() / 86_400
