@@ -18,13 +18,15 @@ LEVELS = {
 _LEVEL = (
     rb"(?:TRACE|DEBUG|INFO|NOTICE|SUCCESS|WARN(?:ING)?|ERROR|ERR|CRIT(?:ICAL)?|FATAL|SEVERE|ALERT|EMERG(?:ENCY)?|PANIC)"
 )
+# As nginx and many programs of one's own write them: `[error]`, `level=error`.
+_SMALL = rb"(trace|debug|info|notice|warn(?:ing)?|error|crit(?:ical)?|fatal|alert|emerg|panic)"
 # What may stand before the first character of a line: a hole that copytruncate left, a byte order mark, a colour.
 _BEFORE = rb"\n\0*(?:\xef\xbb\xbf)?(?:\x1b\[[\d;]*m)*"
 _TIMED = (
     rb"[\[(<]?(?:(" + _LEVEL + rb")[\])>]?(?:\x1b\[[\d;]*m)*[ \t:|-]+[\[(]?)?(?:(?:asctime|time|ts|timestamp)=\"?)?"
     rb"(?:(\d{4}[-/]\d\d[-/]\d\d[T ]\d\d:\d\d:\d\d)|(\d\d/[A-Z][a-z]{2}/\d{4}[: ]\d\d:\d\d:\d\d))"
     rb"(?:[.,]\d{1,9})?(?: ?(Z|UTC|GMT|[+-]\d\d:?\d\d)(?!\w))?\"?"
-    rb"(?:[^\n\"']{0,80}?[^\w\n\"'](?:(" + _LEVEL + rb")(?!\w)|level=\"?([a-z]+)))?"
+    rb"(?:[^\n\"']{0,80}?[^\w\n\"'](?:(" + _LEVEL + rb")(?!\w)|level=\"?" + _SMALL + rb"|(?<=\[)" + _SMALL + rb"\]))?"
 )
 _LEVELLED = rb"(" + _LEVEL + rb")(?=[ :\t\]|])"
 _SYSLOG = rb"([A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d) "
@@ -95,7 +97,7 @@ class HeadParser:
             at = head.start()
             if at > start or level is not None:
                 found.append(Entry(start, at, time, level, message))
-            first, iso, clf, zone, second, lower, bare, *short = head.groups()
+            first, iso, clf, zone, second, lower, boxed, bare, *short = head.groups()
             stamp = iso or clf or (short[0] if short else None)
             if stamp is None:
                 time = None
@@ -105,7 +107,7 @@ class HeadParser:
                 time = before
             before = before if time is None else time
             start, message = at, head.end() - 1
-            named = first or second or bare or (lower and lower.upper())
+            named = first or second or bare or (lower or boxed or b"").upper()
             level = LEVELS.get(named, "none") if named else self._unnamed(data, at, message)
         if done and (len(data) > start or level is not None):
             found.append(Entry(start, len(data), time, level, message))

@@ -73,7 +73,8 @@ class Settings(RoutineSettings):
         description="entries of one pattern at level critical (MO-D03, ST-D03: each is to be seen)",
     )
     new_pattern: Threshold = Field(
-        Threshold(warning=0), description="errors of one pattern that was never seen before in this log"
+        Threshold(info=0, warning=4),
+        description="errors of one pattern that was never seen before in this log; rare ones turn up new for weeks",
     )
     top: int = Field(10, ge=1, le=100, description="patterns that are named in findings, of each kind")
     patterns: int = Field(200, ge=1, le=2000, description="error patterns that are remembered for the next run")
