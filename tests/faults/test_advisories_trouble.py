@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -154,6 +155,30 @@ def test_a_second_source_stands_in(tmp_path: Path) -> None:
     sources = [{"url": "http://127.0.0.1:9"}, {"folder": str(DATA), **MANY}]
     assert troubled(pins(tmp_path / "a", sources), Verdict.VULNERABLE)
     assert troubled(pins(tmp_path / "b", sources, SAFE), Verdict.PARTIAL)
+
+
+def test_a_service_by_connection(tmp_path: Path) -> None:
+    """A service behind a connection is asked with its credentials, which no message and no result repeats."""
+    with serve() as service:
+        host, _, port = service.url.removeprefix("http://").partition(":")
+        connection = SimpleNamespace(
+            conn_id="osv",
+            host=host,
+            port=int(port),
+            schema="http",
+            login="bob",
+            password="hunter2-secret",
+            extra_dejson={},
+        )
+        bench = pins(tmp_path, [{"conn_id": "osv"}], SAFE)
+        bench.connection = connection
+        bench.run()
+        assert bench.verdict is Verdict.CLEAN
+        service.faults.status["/"] = 403
+        said = troubled(bench, Verdict.UNKNOWN)
+    assert said.startswith("connection osv: ")
+    assert "HTTP 403" in said
+    assert "hunter2" not in repr(bench.seen)
 
 
 def test_withdrawn_advisories_do_not_count(tmp_path: Path) -> None:

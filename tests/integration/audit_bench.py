@@ -35,6 +35,7 @@ class Bench:
     now: datetime = field(default_factory=lambda: datetime.now(UTC))
     remembers: bool = True
     docker: str = ""
+    connection: Any = None
     seen: Any = None
     outcomes: list[Outcome] = field(default_factory=list)
 
@@ -55,7 +56,7 @@ class Bench:
         """Return a job with the adapters that an Airflow run gets."""
         tools: Any = SimpleNamespace(
             auditor=adapter.Auditor(
-                http.opener(lambda conn_id: None), lambda conn_id: self.docker, self.folder / "indexes"
+                http.opener(lambda conn_id: self.connection), lambda conn_id: self.docker, self.folder / "indexes"
             ),
             history=self.history,
             catalogue=SimpleNamespace(reachable=self.remembers),

@@ -233,6 +233,15 @@ def test_bill_of_materials(tmp_path: Path) -> None:
     assert len(bench.outcomes) == 1
 
 
+def test_packages_of_our_own(tmp_path: Path) -> None:
+    """What a setting calls our own is not looked up, however its name is spelt; everything else is."""
+    bench = pins(tmp_path, [FOLDER], "Claims_Core==1.0\ndjango==4.2.16\nrequests==2.19.0\n")
+    bench.run(own=["claims.core", "Requests"])
+    assert bench.verdict is Verdict.CLEAN
+    bench.run(own=["claims.core"])
+    assert {v.package.name for v in bench.audited.vulnerabilities} == {"requests"}
+
+
 def test_no_source_named(tmp_path: Path) -> None:
     """A target without any source of advisories is UNKNOWN, with the cure."""
     bench = pins(tmp_path, [])

@@ -12,7 +12,7 @@ from typing import Any
 
 from upkeep.adapters import advisories_cvss, advisories_folder, advisories_service
 from upkeep.adapters.advisories_answer import Answer, Hit, Key, keys_of
-from upkeep.adapters.advisories_osv import by_version, looked_up_as
+from upkeep.adapters.advisories_osv import by_version, looked_up_as, normal
 from upkeep.core.audit import Audited, Limits, Listed, Package, Rating, Unlisted, Vulnerability, verdict_of
 from upkeep.core.dependencies import AdvisorySource
 
@@ -39,8 +39,8 @@ def audit(listed: Listed, sources: Sequence[AdvisorySource], world: World) -> Au
 
     :raises ConfigurationError: a source names a connection that does not exist.
     """
-    own = {name.lower() for name in world.limits.own}
-    asked = [package for package in listed.packages if package.name.lower() not in own]
+    own = {normal("PyPI", name) for name in world.limits.own}
+    asked = [package for package in listed.packages if normal("PyPI", package.name) not in own]
     keys = keys_of(asked)
     answers = [_ask(source, keys, world) for source in sources] if keys else []
     answered = set[Key]().union(*(answer.answered for answer in answers))
