@@ -42,7 +42,7 @@ def start_run(airflow: Airflow, dag_id: str) -> str:
     known = {run["dag_run_id"] for run in airflow.runs(dag_id)}
     if airflow.is_paused(dag_id):
         airflow.unpause(dag_id)
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             fresh = [run["dag_run_id"] for run in airflow.runs(dag_id) if run["dag_run_id"] not in known]
             if fresh:

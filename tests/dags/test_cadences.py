@@ -13,7 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from upkeep.core.cadence import Cadence, RunType
+from upkeep.core.cadence import Cadence, RunType, Window
 from upkeep.operators.run import Run
 
 ROOT = Path(__file__).parents[2]
@@ -205,10 +205,12 @@ def test_the_newest_window_is_the_last_one_that_ended(end: datetime, now: dateti
     assert run.window.newest is newest
 
 
-def test_a_run_without_window_speaks_of_now():
-    """A manual run has no logical date."""
-    run = Run.of(context(None, None, "manual"), AT)
-    assert (run.window.newest, run.window.end, run.type) == (True, AT, RunType.MANUAL)
+@pytest.mark.parametrize("now", [AT, AT + timedelta(seconds=1), AT + DAY - timedelta(seconds=1)])
+def test_a_run_without_window_answers_for_the_newest_whole_one(now: datetime):
+    """Triggered without a logical date it says what the scheduler's run of that window says."""
+    run = Run.of(context(None, None, "manual"), now)
+    assert run.window == Window(start=AT - DAY, end=AT, newest=True)
+    assert run.type is RunType.MANUAL
 
 
 def test_the_last_try_is_known():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from upkeep.core.cadence import Cadence, RunType, Window
 from upkeep.core.model import Model
@@ -75,15 +75,22 @@ def _cron_of(dag: Any) -> tuple[str, str] | None:
 
 
 def _window(dag_run: Any, cron: tuple[str, str] | None, now: datetime) -> Window:
-    """Return the window of a run; one without a data interval answers for this moment."""
+    """Return the window of a run.
+
+    One without a data interval (triggered without a logical date) answers for the newest whole window, as Airflow has
+    it for one with; in a DAG that no clock starts, for this moment.
+    """
     start, end = dag_run.data_interval_start, dag_run.data_interval_end
-    if start is None or end is None:
+    if start is not None and end is not None:
+        return Window(start=start, end=end, newest=cron is None or _tick(end, cron, 1) > now)
+    if cron is None:
         return Window(start=now, end=now)
-    return Window(start=start, end=end, newest=cron is None or _next_end(end, cron) > now)
+    end = _tick(now, cron, -1) if _tick(_tick(now, cron, -1), cron, 1) > now else now
+    return Window(start=_tick(end, cron, -1), end=end)
 
 
-def _next_end(end: datetime, cron: tuple[str, str]) -> datetime:
-    """Return when the window after the one that ends at `end` will have ended.
+def _tick(moment: datetime, cron: tuple[str, str], step: Literal[1, -1]) -> datetime:
+    """Return the next time after a moment at which a DAG is due, or the last one before it.
 
     As Airflow's timetable does it, in local time: croniter is wrong about clock changes. A time that comes twice is
     meant the second time, one that the clock leaves out an hour later.
@@ -93,6 +100,7 @@ def _next_end(end: datetime, cron: tuple[str, str]) -> datetime:
     from croniter import croniter
 
     expression, zone = cron
-    local = end.astimezone(ZoneInfo(zone)).replace(tzinfo=None)
-    following: datetime = croniter(expression, local).get_next(datetime)
-    return max(following.replace(tzinfo=ZoneInfo(zone), fold=fold).astimezone(UTC) for fold in (0, 1))
+    local = moment.astimezone(ZoneInfo(zone)).replace(tzinfo=None)
+    ticks = croniter(expression, local)
+    found: datetime = ticks.get_next(datetime) if step > 0 else ticks.get_prev(datetime)
+    return max(found.replace(tzinfo=ZoneInfo(zone), fold=fold).astimezone(UTC) for fold in (0, 1))
