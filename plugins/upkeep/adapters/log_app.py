@@ -21,7 +21,7 @@ _LEVEL = (
 # As nginx and many programs of one's own write them: `[error]`, `level=error`.
 _SMALL = rb"(trace|debug|info|notice|warn(?:ing)?|error|crit(?:ical)?|fatal|alert|emerg|panic)"
 # What may stand before the first character of a line: a hole that copytruncate left, a byte order mark, a colour.
-_BEFORE = rb"\n\0*(?:\xef\xbb\xbf)?(?:\x1b\[[\d;]*m)*"
+_BEFORE = rb"\n\0*+(?:\xef\xbb\xbf)?(?:\x1b\[[\d;]*m)*"
 _TIMED = (
     rb"[\[(<]?(?:(" + _LEVEL + rb")[\])>]?(?:\x1b\[[\d;]*m)*[ \t:|-]+[\[(]?)?(?:(?:asctime|time|ts|timestamp)=\"?)?"
     rb"(?:(\d{4}[-/]\d\d[-/]\d\d[T ]\d\d:\d\d:\d\d)|(\d\d/[A-Z][a-z]{2}/\d{4}[: ]\d\d:\d\d:\d\d))"

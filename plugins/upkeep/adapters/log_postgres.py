@@ -25,11 +25,11 @@ _MORE = frozenset((b"DETAIL", b"HINT", b"QUERY", b"CONTEXT", b"LOCATION", b"STAT
 _TIME = rb"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)(?:\.\d{1,6})? ?([A-Z]{1,5}(?![a-z])|[+-]\d\d(?::?\d\d)?)?"
 # `[^\S\n]` refuses lines that begin with a tab: they go on with a message of several lines.
 _HEAD = re.compile(
-    rb"\n\0*(?![^\S\n])(?:[\w.-]{1,60} +\| )?(?:" + _TIME + rb"|(\d{10})\.\d{3})?([^\n]{0,300}?)(?<![A-Za-z])"
+    rb"\n\0*+(?![^\S\n])(?:[\w.-]{1,60} +\| )?(?:" + _TIME + rb"|(\d{10})\.\d{3})?([^\n]{0,300}?)(?<![A-Za-z])"
     rb"(DEBUG[1-5]?|LOG|INFO|NOTICE|WARNING|ERROR|FATAL|PANIC|"
     rb"DETAIL|HINT|QUERY|CONTEXT|LOCATION|STATEMENT|BACKTRACE):  "
 )
-_CSV_HEAD = re.compile(rb"\n\0*" + _TIME + rb",")
+_CSV_HEAD = re.compile(rb"\n\0*+" + _TIME + rb",")
 _STATE = re.compile(
     rb"(?<![\w\[(])(?=[0-9A-Z]*\d)((?:0[0-9A-Z]|2[0-8BD-F]|3[489BDF]|4[0-4]|5[3-58]|57|72|F0|HV|P0|XX)[0-9A-Z]{3})(?![\w\])])"
 )
