@@ -93,6 +93,10 @@ def decided(document: dict[str, Any], version: str) -> Decision:
         ([("introduced", "0"), ("fixed", "2.0"), ("introduced", "2.0"), ("fixed", "2.5")], "2.0", "yes", "2.5"),
         ([("introduced", "2.0"), ("fixed", "2.5"), ("introduced", "0"), ("fixed", "2.0")], "1.0", "yes", "2.5"),
         ([("introduced", "0"), ("fixed", "2.0"), ("limit", "1.5")], "1.7", "no", ""),
+        ([("introduced", "0"), ("fixed", "0")], "1.0", "no", ""),
+        ([("introduced", "2.0"), ("fixed", "2.0")], "2.1", "no", ""),
+        ([("introduced", "2.0"), ("last_affected", "2.0")], "2.0", "yes", ""),
+        ([("introduced", "2.0"), ("last_affected", "2.0")], "2.1", "no", ""),
         # A post release and a local version come after the fix.
         ([("introduced", "0"), ("fixed", "2.0")], "2.0.post1", "no", ""),
         ([("introduced", "0"), ("fixed", "2.0")], "2.0+local", "no", ""),

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cmp_to_key, partial
+from itertools import groupby
 from typing import Annotated, Any, Literal
 
 import pydantic
@@ -210,19 +211,35 @@ def _listed(ecosystem: str, versions: tuple[str, ...], version: str) -> bool:
 
 
 def _within(ecosystem: str, span: Range, version: str) -> bool:
-    """Go through the events in the order of their versions, as the format's evaluation algorithm does."""
+    """Tell whether a version lies in a range."""
     limits = [e.limit for e in span.events if e.limit is not None]
     if limits and not any(limit == "*" or _order(ecosystem, version, limit) < 0 for limit in limits):
         return False
-    affected = False
-    steps = sorted(_steps(span), key=cmp_to_key(partial(_step_order, ecosystem)))
-    for kind, at in steps:
-        reached = _order(ecosystem, version, at)
-        if kind == "introduced" and reached >= 0:
-            affected = True
-        elif (kind == "fixed" and reached >= 0) or (kind == "last_affected" and reached > 0):
-            affected = False
-    return affected
+    return any(
+        _order(ecosystem, version, begin) >= 0
+        and (end is None or (order := _order(ecosystem, version, end)) < 0 or (inclusive and order == 0))
+        for begin, end, inclusive in _spans(ecosystem, span)
+    )
+
+
+def _spans(ecosystem: str, span: Range) -> Iterator[tuple[str, str | None, bool]]:
+    """Yield from where to where a range reaches, and whether the end belongs to it, by its events in any order.
+
+    Where one span ends and the next begins at the same version, the end comes first; where none is open, the beginning
+    does: `introduced: "0", fixed: "0"` (never affected) is a span without any version.
+    """
+    key = cmp_to_key(partial(_order, ecosystem))
+    begun: str | None = None
+    for _, together in groupby(sorted(_steps(span), key=lambda step: key(step[1])), key=lambda step: key(step[1])):
+        ends_first = begun is not None
+        for kind, at in sorted(together, key=lambda step: (step[0] == "introduced") == ends_first):
+            if kind == "introduced":
+                begun = begun if begun is not None else at
+            elif begun is not None:
+                yield begun, at, kind == "last_affected"
+                begun = None
+    if begun is not None:
+        yield begun, None, False
 
 
 def _steps(span: Range) -> Iterator[tuple[str, str]]:
@@ -230,11 +247,6 @@ def _steps(span: Range) -> Iterator[tuple[str, str]]:
         for kind in ("introduced", "fixed", "last_affected"):
             if (at := getattr(event, kind)) is not None:
                 yield kind, at
-
-
-def _step_order(ecosystem: str, a: tuple[str, str], b: tuple[str, str]) -> int:
-    # Where one span ends and the next begins at the same version, that version is affected: the end comes first.
-    return _order(ecosystem, a[1], b[1]) or (a[0] == "introduced") - (b[0] == "introduced")
 
 
 def _order(ecosystem: str, a: str, b: str) -> int:
