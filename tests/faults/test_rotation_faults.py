@@ -226,14 +226,28 @@ def test_without_rights(world: World, worker: Worker) -> None:
 
 @pytest.mark.skipif(not ROOT, reason="needs to become somebody else")
 def test_processes_that_cannot_be_looked_into_are_unknown(world: World, worker: Worker) -> None:
-    """As somebody who sees only own processes, whether an idle log's writer reopened is unknown, never fine."""
-    world.policy = {"age_days": 7, "compress_after_days": 0, "reopen": {**TOLD, "timeout": 0.3}}
+    """Another user's silent process that has the old file open cannot be seen: unknown, and the file stays plain."""
+    world.policy = {"age_days": 7, "compress_after_days": 0, "reopen": {"timeout": 0.3}}
     path = world.write("app.log", days=8)
     for owned in (world.folder, path):
         os.chown(owned, NOBODY, NOBODY)
-    _, said = worker.do(world, {"program": "builtin"}, uid=NOBODY)
-    assert said["did"][0][:3] == ["rotate", "app.log", "done"]
-    assert said_of(said, "reopen") == ["unknown"]
+    with path.open("ab"):
+        _, said = worker.do(world, {"program": "builtin"}, uid=NOBODY)
+        assert said["did"][0][:3] == ["rotate", "app.log", "done"]
+        assert said_of(said, "reopen") == ["unknown"] and world.rotated()[0].suffix != ".gz"
+
+
+@pytest.mark.skipif(not ROOT, reason="needs to become somebody else")
+def test_the_kernel_tells_of_all_writers(world: World, worker: Worker) -> None:
+    """When nobody has the old file open for writing, its owner learns so at once, whomever else he cannot look into."""
+    world.policy = {"age_days": 7, "compress_after_days": 0, "reopen": {"timeout": 30}}
+    path = world.write("app.log", days=8)
+    for owned in (world.folder, path):
+        os.chown(owned, NOBODY, NOBODY)
+    with path.open("rb"):  # readers do not count
+        _, said = worker.do(world, {"program": "builtin"}, uid=NOBODY)
+    assert [d[2] for d in said["did"]] == ["done", "done"] and said["seconds"] < 20
+    assert "the kernel knows of nobody" in said["did"][0][3] and said_of(said, "reopen") == []
 
 
 def test_links_and_hostile_names(world: World) -> None:

@@ -32,7 +32,7 @@ def pack(folder: Folder, file: RotatedFile, level: int, quiet_seconds: float) ->
                 done = _refused(handle, file) or _pack(fd, leaf, handle, file, level)
                 if isinstance(done, NotDone):
                     return done
-                if busy := _busy(handle, done, quiet_seconds):
+                if busy := _busy(handle, done, quiet_seconds) or _held_unseen(folder, handle, done):
                     os.unlink(f"{leaf}.gz", dir_fd=fd)  # the plain file has it all, and may have more
                     return busy
                 os.unlink(leaf, dir_fd=fd)
@@ -59,7 +59,7 @@ def _busy(handle: int, done: Packed, quiet_seconds: float) -> NotDone | None:
     if holders := opened.writers(seen.st_dev, seen.st_ino):
         return NotDone("held", f"{done.name}: is still written to by {', '.join(map(str, holders))}")
     quiet = datetime.now(UTC).timestamp() - seen.st_mtime
-    if opened.unseen and quiet < quiet_seconds:
+    if opened.unseen and quiet < quiet_seconds and not rotation_procs.no_writer(handle):
         return NotDone(
             "held",
             f"{done.name}: was written to {max(quiet, 0):.0f} s ago, and {len(opened.unseen)} processes cannot be"
@@ -68,6 +68,20 @@ def _busy(handle: int, done: Packed, quiet_seconds: float) -> NotDone | None:
     # Asked last: a writer may have written, and closed, before we looked who has it open.
     if os.fstat(handle).st_size != done.size:
         return NotDone("changed", f"{done.name}: was written to while it was compressed; it is left as it is")
+    return None
+
+
+def _held_unseen(folder: Folder, handle: int, done: Packed) -> NotDone | None:
+    """Return that a process which is not seen from here has the file open for writing, when the kernel says so.
+
+    The compressed file, which nobody has open, tells whether it can be asked on this file system, and by us.
+    """
+    packed = folder.open(unquoted(done.packed))
+    try:
+        if rotation_procs.no_writer(packed) and not rotation_procs.no_writer(handle):
+            return NotDone("held", f"{done.name}: a process that is not seen from here has it open for writing")
+    finally:
+        os.close(packed)
     return None
 
 

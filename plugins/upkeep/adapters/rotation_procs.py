@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import signal
 import stat
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -60,6 +62,24 @@ def scan(wanted: Collection[tuple[int, int]], folder: str = "", only: Collection
         except (FileNotFoundError, ProcessLookupError):
             continue  # it has ended
     return found
+
+
+def no_writer(handle: int) -> bool:
+    """Tell whether the kernel knows that nobody at all has a file open for writing, in whichever container.
+
+    It grants a read lease only then (fcntl(2), F_SETLEASE), to the owner of the file or with CAP_LEASE. False: somebody
+    has, or we may not ask, or the file system has no leases.
+    """
+    if not hasattr(fcntl, "F_SETLEASE"):
+        return False
+    try:
+        # Who opens the file in this very moment waits for us, and its signal must be one that ends nobody.
+        fcntl.fcntl(handle, fcntl.F_SETSIG, signal.SIGURG)
+        fcntl.fcntl(handle, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+        fcntl.fcntl(handle, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    except OSError:
+        return False
+    return True
 
 
 def processes() -> list[int]:

@@ -18,10 +18,13 @@ _LOOK_SECONDS = 0.5
 
 
 class OldFile:
-    """A file that its writer should let go of. `new` is a handle of what lies in its place, None where nothing does."""
+    """A file that its writer should let go of. `new` is a handle of what lies in its place, None where nothing does.
 
-    def __init__(self, device: int, inode: int, new: int | None) -> None:
-        self.device, self.inode, self.new = device, inode, new
+    `handle` is one of the old file itself, open for reading only.
+    """
+
+    def __init__(self, device: int, inode: int, new: int | None, handle: int | None = None) -> None:
+        self.device, self.inode, self.new, self.handle = device, inode, new, handle
         self.new_size = os.fstat(new).st_size if new is not None else 0
 
     def look(self, only: Collection[int] | None = None) -> tuple[tuple[Holder, ...], list[int]]:
@@ -124,6 +127,8 @@ def _known_writers(way: Reopen) -> frozenset[int]:
 def _proof(old: OldFile, unseen: Sequence[int], known: frozenset[int]) -> str:
     if not unseen:
         return "no process holds the old file"
+    if old.handle is not None and rotation_procs.no_writer(old.handle):
+        return "the kernel knows of nobody who has the old file open for writing"
     if old.new_is_written:
         return "the new file is written to"
     if known and not known & set(unseen):

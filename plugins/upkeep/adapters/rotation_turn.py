@@ -186,7 +186,7 @@ def let_reopen(place: Place, rotation: Rotation, old: os.stat_result) -> Reopene
     with contextlib.suppress(OSError):
         new = place.folder.open(place.name)
     try:
-        return reopen(rotation.reopen, OldFile(old.st_dev, old.st_ino, new))
+        return reopen(rotation.reopen, OldFile(old.st_dev, old.st_ino, new, place.handle))
     except OSError as error:
         return Reopened(state="unknown", proof=f"it could not be looked at: {error}")
     finally:
