@@ -47,7 +47,8 @@ class Settings(RoutineSettings):
 
     ask: Literal["due", "always", "never"] = Field("due", description="when a person is asked about retraining")
     min_rows: int = Field(200, ge=1, description="labelled rows of the window below which its scores say nothing")
-    worse_by: float = Field(0.0, ge=0, le=1, description="how much worse a metric may get, in its own unit")
+    # Old and new are measured on other rows: 0.01 is what chance makes of a ratio over some thousand of them.
+    worse_by: float = Field(0.01, ge=0, description="how much worse a metric may get, in its own unit")
     keep_worse: bool = Field(False, description="keep a new model whose metrics are worse")
 
 
