@@ -62,6 +62,7 @@ def test_exact_values_are_scipys(kind: str, part: int, tmp_path: Path, monkeypat
     """In memory, and in a dozen parts by way of the disk: within 1e-9 of scipy; nothing is left on the disk but two."""
     monkeypatch.setattr(profile_spill, "PART", part)
     monkeypatch.setattr(drift_exact, "PART", part)
+    monkeypatch.setattr(drift_exact, "_SLICE", part // 8)
     old, new = pair(np.random.default_rng(4), kind)
     check(old, new, compared(old, new, tmp_path))
     assert {p.name for p in tmp_path.iterdir()} <= {"a", "b"}

@@ -15,6 +15,7 @@ from upkeep.adapters.profile_build import merged
 from upkeep.adapters.profile_spill import PART, Spill
 
 _FEW = 20
+_SLICE = 250_000
 
 
 class Exact(NamedTuple):
@@ -97,9 +98,7 @@ def numbers(before: Sample, now: Sample) -> Exact:
     ks = area = 0.0
     m, n, last = 0, 0, None
     pivots = sorted({*before.pivots(), *now.pivots()})
-    for left, right in zip(before.ordered(pivots), now.ordered(pivots), strict=True):
-        if not len(left) + len(right):
-            continue
+    for left, right in _slices(before.ordered(pivots), now.ordered(pivots)):
         points, gaps = _merged(left, right, (m, n), (before.count, now.count))
         if last is not None:
             area += abs(m / before.count - n / now.count) * float(points[0] - last)
@@ -122,6 +121,21 @@ def numbers(before: Sample, now: Sample) -> Exact:
     )
 
 
+def _slices(lefts: Iterator[Any], rights: Iterator[Any]) -> Iterator[tuple[Any, Any]]:
+    """Cut sorted parts of two samples at the same places into slices that do not need much memory to be compared.
+
+    A value at which is cut is a slice by itself: it may occur millions of times.
+    """
+    import numpy as np
+
+    for sides in zip(lefts, rights, strict=True):
+        cuts = np.unique(np.concatenate([side[_SLICE::_SLICE] for side in sides]))
+        places = [np.stack([np.searchsorted(side, cuts, end) for end in ("left", "right")]).T.ravel() for side in sides]
+        for slices in zip(*(np.split(side, place) for side, place in zip(sides, places, strict=True)), strict=True):
+            if len(slices[0]) + len(slices[1]):
+                yield slices
+
+
 def _merged(left: Any, right: Any, passed: tuple[int, int], counts: tuple[int, int]) -> tuple[Any, Any]:
     """Return two sorted parts as one, and how far the distribution functions are apart at each number.
 
@@ -129,6 +143,10 @@ def _merged(left: Any, right: Any, passed: tuple[int, int], counts: tuple[int, i
     """
     import numpy as np
 
+    least, most = (f(side[at] for side in (left, right) if len(side)) for f, at in ((min, 0), (max, -1)))
+    if least == most:
+        gap = (passed[0] + len(left)) / counts[0] - (passed[1] + len(right)) / counts[1]
+        return np.array([least]), np.array([abs(gap)])
     both = np.concatenate([left, right])
     order = np.argsort(both, kind="stable")  # two sorted halves: they are merged
     from_right = order >= len(left)

@@ -24,6 +24,7 @@ QUANTILES = 1000
 CATEGORIES = 10_000
 """More different values than that, or one in every second row, and a column is an identifier."""
 _LEAST_ROWS = 200
+_CHUNK = 250_000
 _KEPT_FREE = 1 << 30
 
 
@@ -106,13 +107,16 @@ class _Column:
         return ColumnProfile(kind=self.kind, **known, counts=counts)
 
     def _numbers(self, spill: Spill) -> dict[str, Any]:
+        import numpy as np
+
         if not spill.count:
             return {}
         edges, fences = _edges(spill)
         cells, moments = Cells(edges), (0, 0.0, 0.0)
         for part in spill.ordered(_pivots(edges, spill.count)):
-            cells.add(part)
-            moments = merged(moments, part)
+            for chunk in np.split(part, range(_CHUNK, len(part), _CHUNK)):
+                cells.add(chunk)
+                moments = merged(moments, chunk)
         return {
             "edges": tuple(map(float, edges)),
             "at": tuple(map(int, cells.at)),

@@ -50,13 +50,20 @@ class Spill:
 
     def ordered(self, pivots: list[float] | None = None) -> Iterator[Any]:
         """Give all numbers in ascending order, split after the pivots: those up to the first, up to the second ..."""
-        import numpy as np
 
         pivots = self.pivots() if pivots is None else pivots
         if not pivots:
-            yield np.sort(np.fromfile(self._path, dtype=np.float64))
+            yield _sorted(self._path)
             return
         yield from _buckets(self.parts(PART // 4), pivots, self._path)
+
+
+def _sorted(path: Path) -> Any:
+    import numpy as np
+
+    values = np.fromfile(path, dtype=np.float64)
+    values.sort()
+    return values
 
 
 def _parts(path: Path, size: int) -> Iterator[Any]:
@@ -80,7 +87,7 @@ def _buckets(parts: Iterator[Any], pivots: list[float], path: Path) -> Iterator[
                 file.write(part[first:last].data)
         for file, bucket in zip(files, paths, strict=True):
             file.close()
-            yield np.sort(np.fromfile(bucket, dtype=np.float64))
+            yield _sorted(bucket)
             bucket.unlink()
     finally:
         for file, bucket in zip(files, paths, strict=True):

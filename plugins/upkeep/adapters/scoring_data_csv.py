@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from upkeep.adapters.scoring_data import Rows, Wanted
 
 _HEAD = 1 << 20
-_BLOCK = 4 << 20
-"""Bytes that become one batch; also the longest row."""
+_BLOCK = 1 << 20
+"""Bytes that become one batch; also the longest row. Some dozen are read ahead."""
 # What pandas, R, Spark and COPY write for a value that is missing.
 _MISSING = ["", "NULL", "null", "NA", "N/A", "n/a", "NaN", "nan", "None", "\\N", "<NA>", "#N/A"]
 
