@@ -52,26 +52,39 @@ def _home(env: Mapping[str, str]) -> Path:
 
 
 def _python(env: Mapping[str, str], root: Path) -> list[str]:
-    """Return the addresses of indexes: the extra ones first, then the main one, which is PyPI where none is named."""
-    first, extra = "", list[str]()
-    for main, more in _python_sources(env, root):
-        first = first or main
-        extra += more
-    return list(dict.fromkeys([*extra, first or PYPI]))
+    """Return the addresses of indexes: the extra ones first, then the main one, which is PyPI where none is named.
+
+    Where uv is told of an index, pip's configuration does not count, as with uv itself. A further index that is a
+    folder cannot be asked; what only it has is not found, and that is said of each such package.
+    """
+    for sources in (_uv_sources(env, root), _pip_sources(env, root)):
+        first, extra = "", list[str]()
+        for main, more in sources:
+            first = first or main
+            extra += more
+        if first or extra:
+            return list(dict.fromkeys([*(url for url in extra if url.startswith("http")), first or PYPI]))
+    return [PYPI]
 
 
-def _python_sources(env: Mapping[str, str], root: Path) -> Iterator[tuple[str, list[str]]]:
+def _uv_sources(env: Mapping[str, str], root: Path) -> Iterator[tuple[str, list[str]]]:
     yield (
         env.get("UV_DEFAULT_INDEX") or env.get("UV_INDEX_URL") or "",
         [_bare(one) for one in (env.get("UV_INDEX") or env.get("UV_EXTRA_INDEX_URL") or "").split()],
     )
-    yield env.get("PIP_INDEX_URL", ""), env.get("PIP_EXTRA_INDEX_URL", "").split()
-    config = Path(env.get("XDG_CONFIG_HOME") or _home(env) / ".config")
-    for path in (config / "uv/uv.toml", root / "etc/uv/uv.toml"):
+    for path in (_config(env) / "uv/uv.toml", root / "etc/uv/uv.toml"):
         yield _uv_file(path)
+
+
+def _pip_sources(env: Mapping[str, str], root: Path) -> Iterator[tuple[str, list[str]]]:
+    yield env.get("PIP_INDEX_URL", ""), env.get("PIP_EXTRA_INDEX_URL", "").split()
     named = [Path(env["PIP_CONFIG_FILE"])] if env.get("PIP_CONFIG_FILE") else []
-    for path in (*named, config / "pip/pip.conf", _home(env) / ".pip/pip.conf", root / "etc/pip.conf"):
+    for path in (*named, _config(env) / "pip/pip.conf", _home(env) / ".pip/pip.conf", root / "etc/pip.conf"):
         yield _pip_file(path)
+
+
+def _config(env: Mapping[str, str]) -> Path:
+    return Path(env.get("XDG_CONFIG_HOME") or _home(env) / ".config")
 
 
 def _bare(index: str) -> str:

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from upkeep.core.audit import Package
 from upkeep.core.outdated import Stated
 
-# Debian's packages of a product, the exact version in the name left open.
+# Debian's packages of a product, the exact version in the name left open. What is called so on PyPI or npm is something
+# else: a client.
 _DEBIAN = {
     "python": r"python3",
     "postgresql": r"postgresql-\d+",
@@ -43,7 +44,7 @@ def _installed(product: str, packages: Sequence[Package]) -> Iterable[tuple[str,
         if family in ("Debian", "Ubuntu"):
             if re.fullmatch(pattern, one.name):
                 yield _upstream(one.version), one.where
-        elif one.name.lower() == plain and one.direct is not False:
+        elif plain not in _DEBIAN and one.name.lower() == plain and one.direct is not False:
             yield one.version, one.where
 
 
