@@ -9,7 +9,7 @@ Runs every night over every system that `include/systems/` describes:
    and models; then **verification** of the newest backup of each, and **retention**, which removes what is due.
 4. **Service health** of every endpoint.
 5. **Logs**: the lines of the run's window are read once: errors, response times, failed logins, attacks, secrets.
-6. **Models**: files, metadata, version and loading; how long a prediction takes.
+6. **Models**: a dated copy of files that changed; files, metadata, version and loading; how long a prediction takes.
 7. **Report** and **verdict**. The verdict fails the run when something critical was found, a routine failed, or an
    expected result is missing.
 
@@ -30,7 +30,7 @@ from upkeep.operators.backup import (
 )
 from upkeep.operators.database import DatabaseHealthOperator, SqliteHealthOperator
 from upkeep.operators.logs import LogReviewOperator
-from upkeep.operators.model import ModelHealthOperator, ModelLatencyOperator
+from upkeep.operators.model import ModelHealthOperator, ModelLatencyOperator, ModelVersionsOperator
 from upkeep.operators.services import ServiceHealthOperator
 
 dag: DAG
@@ -59,5 +59,7 @@ with cadence_dag(Cadence.DAILY, doc_md=__doc__) as dag:
         LogReviewOperator.partial(task_id="review").expand(target=select.of("logs"))
 
     with TaskGroup("model"):
-        ModelHealthOperator.partial(task_id="health").expand(target=select.of("model"))
+        versions = ModelVersionsOperator.partial(task_id="versions").expand(target=select.of("model"))
+        health = ModelHealthOperator.partial(task_id="health").expand(target=select.of("model"))
+        versions >> health
         ModelLatencyOperator.partial(task_id="latency").expand(target=select.of("model"))

@@ -10,7 +10,7 @@
    while it is kept; **restore test** of the newest dump of every database.
 4. **Logs**: rotated, compressed and deleted by the policy of each, with proof that no line was lost.
 5. **Dependencies**: what is known to be vulnerable, and what is outdated.
-6. **Models**: drift of the week's data, scores by the labels that have arrived, dated copies of changed files.
+6. **Models**: drift of the week's data, scores by the labels that have arrived.
 7. **Report** and **verdict**. What a person must agree to first (large indexes, rewriting a table) is proposed: each
    proposal waits as a run of `approved_changes` under Required Actions.
 """
@@ -35,7 +35,7 @@ from upkeep.operators.database import (
 )
 from upkeep.operators.dependencies import DependencyAuditOperator, OutdatedOperator
 from upkeep.operators.logs import LogRotationOperator
-from upkeep.operators.model import ModelDriftOperator, ModelScoresOperator, ModelVersionsOperator
+from upkeep.operators.model import ModelDriftOperator, ModelScoresOperator
 
 dag: DAG
 with cadence_dag(Cadence.WEEKLY, doc_md=__doc__) as dag:
@@ -77,6 +77,5 @@ with cadence_dag(Cadence.WEEKLY, doc_md=__doc__) as dag:
         OutdatedOperator.partial(task_id="outdated").expand(target=select.of("dependencies"))
 
     with TaskGroup("model"):
-        ModelVersionsOperator.partial(task_id="versions").expand(target=select.of("model"))
         ModelDriftOperator.partial(task_id="drift").expand(target=select.of("model"))
         ModelScoresOperator.partial(task_id="scores").expand(target=select.of("model"))
