@@ -26,7 +26,9 @@ from typing import Any
 ROWS = tuple(int(n) for n in os.environ.get("BENCH_ROWS", "1000000,10000000").split(","))
 NUMERIC, CATEGORICAL = 15, 5
 CHUNK = 500_000
-TOLERANCE, TIMES, FLAT = 1e-9, 20.0, 1.25
+TOLERANCE, TIMES = 1e-9, 20.0
+FLAT = 1.5
+"""For ten times the rows. What grows is one value that occurs millions of times: it is sorted as a whole."""
 
 
 def make(path: Path, rows: int, shift: float, seed: int) -> None:
