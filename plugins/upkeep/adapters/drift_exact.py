@@ -105,7 +105,7 @@ def numbers(before: Sample, now: Sample) -> Exact:
         steps = np.diff(points)
         # Of equal numbers only the last has all of them below or at it.
         ks = max(ks, float(gaps[-1]), float((gaps[:-1] * (steps > 0)).max(initial=0.0)))
-        area += float(np.dot(gaps[:-1], steps))
+        area += float((gaps[:-1] * steps).sum())
         m, n, last = m + len(left), n + len(right), points[-1]
         old += _histogram(left, edges)
         new += _histogram(right, edges)
