@@ -12,11 +12,15 @@ _DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(s|sec|min|m|h|d)\s*", re.ASCII)
 _ISO = re.compile(r"P(?=.)(?:(\d+)D)?(?:T(?=.)(?:(\d+)H)?(?:(\d+)M)?(?:(\d+(?:\.\d+)?)S)?)?", re.ASCII)
 _LONGEST = timedelta(days=3660)
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
-# Prefixes of tokens that providers publish, and the shape of credentials inside a URL.
+# Prefixes of tokens that providers publish, and the shape of credentials inside a URL. Schemes of URLs and the first
+# part of a JWT are looked for from the beginning of their run of letters only: tried at every letter of it, they would
+# take time that grows with the square of a line's length.
 _SECRET = re.compile(
-    r"[a-z][a-z0-9+.\-]*://[^/\s:@]*:[^/\s@]+@|\b(AKIA|ASIA)[A-Z0-9]{16}\b|\bgh[opsu]_[A-Za-z0-9]{20,}|\bxox[abprs]-"
-    r"|\beyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}|\bsk-[A-Za-z0-9_-]{20,}|\bglpat-[A-Za-z0-9_-]{10,}|-----BEGIN"
-    r"|(?i:\b(password|passwd|secret|token|api_?key)\s*=\s*\S)|https://hooks\.slack\.com/services/\S"
+    r"(?<![a-z0-9+.\-])[0-9+.\-]*+[a-z][a-z0-9+.\-]*+://[^/\s:@]*+:[^/\s@]++@"
+    r"|(?<![A-Za-z0-9_-])(?>(?:(?!\beyJ)[A-Za-z0-9_-])*)eyJ[A-Za-z0-9_-]{10,}+\.[A-Za-z0-9_-]{10,}"
+    r"|\b(AKIA|ASIA)[A-Z0-9]{16}\b|\bgh[opsu]_[A-Za-z0-9]{20,}|\bxox[abprs]-"
+    r"|\bsk-[A-Za-z0-9_-]{20,}|\bglpat-[A-Za-z0-9_-]{10,}|-----BEGIN"
+    r"|(?i:\b(password|passwd|secret|token|api_?key)\s*+=\s*+\S)|https://hooks\.slack\.com/services/\S"
 )
 
 
