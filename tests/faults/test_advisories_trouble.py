@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import socket
 import threading
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -221,6 +223,64 @@ class TestFolder:
         assert "was written 8.0 days ago" in troubled(bench.later(days=8), Verdict.UNKNOWN)
         again = pins(tmp_path / "m", [{"folder": str(folder)}], SAFE)
         assert "copy of an old mirror" in troubled(again, Verdict.UNKNOWN, content_age_days=90)
+
+    def test_one_ecosystem_that_has_stopped(self, tmp_path: Path) -> None:
+        """A mirror that goes on with npm and has stopped fetching Python says nothing of Python."""
+        folder = self.mirror(tmp_path)
+        document = json.loads(next(folder.glob("GHSA-*")).read_text())
+        part = {"package": {"ecosystem": "npm", "name": "x"}, "versions": ["1.0.0"]}
+        new = {**document, "id": "GHSA-new", "modified": datetime.now(UTC).isoformat(), "affected": [part]}
+        (folder / "GHSA-new.json").write_text(json.dumps(new))
+        bench = pins(tmp_path / "m", [{"folder": str(folder)}], SAFE)
+        assert "youngest advisory of PyPI" in troubled(bench, Verdict.UNKNOWN, content_age_days=90)
+
+    def test_times_in_the_future_are_not_new(self, tmp_path: Path) -> None:
+        """A file or an advisory of next year does not make a mirror that has stopped look fresh for ever."""
+        folder = self.mirror(tmp_path)
+        first = next(folder.glob("PYSEC-*"))
+        document = json.loads(first.read_text()) | {"modified": "2099-01-01T00:00:00Z"}
+        first.write_text(json.dumps(document))
+        os.utime(first, (4e9, 4e9))
+        bench = pins(tmp_path / "m", [{"folder": str(folder)}], SAFE)
+        assert "copy of an old mirror" in troubled(bench, Verdict.UNKNOWN, content_age_days=90)
+        assert "was written 8.0 days ago" in troubled(bench.later(days=8), Verdict.UNKNOWN)
+        for path in folder.iterdir():
+            os.utime(path, (4e9, 4e9))
+        assert "written in the future" in troubled(bench, Verdict.UNKNOWN)
+
+    def test_a_link_to_a_folder_is_named(self, tmp_path: Path) -> None:
+        """What lies behind a link to a folder is not read, and nobody can take its silence for an answer."""
+        folder = self.mirror(tmp_path)
+        (tmp_path / "elsewhere").mkdir()
+        (folder / "more").symlink_to(tmp_path / "elsewhere")
+        said = troubled(pins(tmp_path / "m", [{"folder": str(folder), **MANY}], SAFE), Verdict.PARTIAL)
+        assert "more: it is a link" in said
+
+    def test_rights_that_were_corrected(self, tmp_path: Path) -> None:
+        """A file is looked at again once its rights change, or another of its size and time is there."""
+        folder = self.mirror(tmp_path)
+        path = folder / "PYSEC-2021-109.json"
+        content, status = path.read_bytes(), path.stat()
+        path.write_bytes(b" " * len(content))
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+        bench = pins(tmp_path / "m", [{"folder": str(folder), **MANY}])
+        troubled(bench, Verdict.VULNERABLE)
+        path.write_bytes(content)
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+        bench.run()
+        assert "CVE-2021-35042" in {v.id for v in bench.audited.vulnerabilities} and not bench.audited.problems
+
+    def test_what_a_killed_builder_has_left(self, tmp_path: Path) -> None:
+        """An index that somebody began long ago and never finished is removed; one that is being built is not."""
+        bench = pins(tmp_path / "m", [{"folder": str(self.mirror(tmp_path)), **MANY}])
+        indexes = bench.folder / "indexes"
+        indexes.mkdir()
+        old, new = indexes / ".a-b.sqlite.1.1", indexes / ".a-b.sqlite.2.2"
+        for path in (old, new):
+            path.write_bytes(b"x")
+        os.utime(old, (1e9, 1e9))
+        bench.run()
+        assert not old.exists() and new.exists()
 
     def test_malformed_files_are_named(self, tmp_path: Path) -> None:
         """Files that cannot be read as advisories are named, make it PARTIAL, and lose nothing of the others."""

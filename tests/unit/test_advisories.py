@@ -16,7 +16,7 @@ from upkeep.adapters._package_text import UnreadableError
 from upkeep.adapters.advisories import _groups
 from upkeep.adapters.advisories_answer import Hit
 from upkeep.adapters.advisories_cvss import rating_named, rating_of, score
-from upkeep.adapters.advisories_osv import Decision, decide, read
+from upkeep.adapters.advisories_osv import Decision, decide, looked_up_as, read
 from upkeep.core.audit import Listed, Package, Rating, Unlisted, Verdict, Vulnerability, verdict_of
 
 
@@ -125,6 +125,26 @@ def test_git_ranges_and_odd_versions_are_unclear() -> None:
     assert decided(beside, "1.0").applies == "yes"
     odd = advisory({"ranges": [span(("introduced", "0"), ("fixed", "two"))]})
     assert decided(odd, "1.0").applies == "unclear"
+
+
+def test_an_odd_range_hides_no_other() -> None:
+    """Where one range cannot be compared and another one shows that it applies, it applies."""
+    odd, good = span(("introduced", "0"), ("fixed", "two")), span(("introduced", "0"), ("fixed", "3.0"))
+    for ranges in ([odd, good], [good, odd]):
+        assert decided(advisory({"ranges": ranges}), "1.0").applies == "yes"
+    in_list = advisory({"ranges": [odd], "versions": ["1.0"]})
+    assert decided(in_list, "1.0") == Decision("yes")
+    still = advisory({"ranges": [good], "versions": ["1.0", "3.0"]})
+    assert decided(still, "1.0") == Decision("yes")  # 3.0 is named as affected, too: it is no fix
+
+
+@pytest.mark.parametrize(
+    "part", [{"versions": ["1.9.0"]}, {"ranges": [span(("introduced", "0"), ("last_affected", "1.9.0"))]}]
+)
+def test_a_build_has_the_faults_of_its_version(part: dict[str, Any]) -> None:
+    """1.9.0+cu118 is 1.9.0 built in another way, though PEP 440 orders it after that."""
+    package = Package(ecosystem="PyPI", name="some-thing", version="1.9.0+cu118", where="r.txt:1")
+    assert decide(read(advisory(part)), *looked_up_as(package)).applies == "yes"
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=6), st.integers(0, 99))

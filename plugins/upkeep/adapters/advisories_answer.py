@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from upkeep.adapters.advisories_osv import Advisory, decide, looked_up_as
 from upkeep.core.audit import Package, SourceState, Unlisted
@@ -32,6 +33,8 @@ class Answer:
     answered: set[Key] = field(default_factory=set)
     problems: list[Unlisted] = field(default_factory=list)
     undecided: int = 0
+    changes: dict[str, datetime] = field(default_factory=dict)
+    """Of a folder: when the youngest of its advisories was changed, by ecosystem."""
 
     def add(self, key: Key, advisory: Advisory, *, claimed: bool = False) -> None:
         """Take in an advisory about a package, when it applies to that version.

@@ -6,7 +6,7 @@ is in its list of versions or in one of its ranges; ranges of commits (GIT) cann
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cmp_to_key, partial
 from itertools import groupby
@@ -16,7 +16,7 @@ import pydantic
 from pydantic import Field
 
 from upkeep.adapters._package_text import UnreadableError, shown
-from upkeep.adapters.versions import compare
+from upkeep.adapters.versions import compare, is_version
 from upkeep.core.audit import Package
 
 _Text = Annotated[str, Field(max_length=2000)]
@@ -170,22 +170,30 @@ def normal(ecosystem: str, name: str) -> str:
 
 
 def looked_up_as(package: Package) -> tuple[str, str, str]:
-    """Return ecosystem, name and version by which advisories know a package (Debian: those of its source)."""
-    name = package.source_package or package.name
-    return package.ecosystem, normal(package.ecosystem, name), package.source_version or package.version
+    """Return ecosystem, name and version by which advisories know a package (Debian: those of its source).
+
+    Advisories do not know builds: 1.9.0+cu118 has the faults of 1.9.0, though PEP 440 orders it after that.
+    """
+    name, version = package.source_package or package.name, package.source_version or package.version
+    if package.ecosystem in ("PyPI", "npm"):
+        version = version.partition("+")[0]
+    return package.ecosystem, normal(package.ecosystem, name), version
 
 
 def decide(advisory: Advisory, ecosystem: str, name: str, version: str) -> Decision:
     """Tell whether an advisory applies to a version of a package, and which version ends it."""
     parts = advisory.about(ecosystem, name)
     ranges = [r for part in parts for r in part.ranges if r.type != "GIT"]
-    try:
-        listed = any(_listed(ecosystem, part.versions, version) for part in parts)
-        hit = listed or any(_within(_family(ecosystem, r), r, version) for r in ranges)
-        if hit:
-            return Decision("yes", _fix(ecosystem, ranges, version))
-    except ValueError as error:
-        return Decision("unclear", why=f"versions cannot be compared: {shown(error)}")
+    hit, puzzle = any(_listed(ecosystem, part.versions, version) for part in parts), ""
+    for span in ranges:
+        try:
+            hit = hit or _within(_family(ecosystem, span), span, version)
+        except ValueError as error:  # another range may still show that it applies
+            puzzle = puzzle or shown(error)
+    if hit:
+        return Decision("yes", _fix(ecosystem, parts, ranges, version))
+    if puzzle:
+        return Decision("unclear", why=f"versions cannot be compared: {puzzle}")
     if parts and not ranges and not any(part.versions for part in parts):
         return Decision("unclear", why="it names commits of a repository, not versions")
     return Decision("no")
@@ -255,11 +263,22 @@ def _order(ecosystem: str, a: str, b: str) -> int:
     return compare(ecosystem, a, b)
 
 
-def _fix(ecosystem: str, ranges: list[Range], version: str) -> str:
-    """Return the smallest fixed version above ours that no range of the advisory counts as affected."""
-    ends = {e.fixed for span in ranges for e in span.events if e.fixed}
-    above = [end for end in ends if _order(ecosystem, end, version) > 0]
+def _fix(ecosystem: str, parts: Sequence[Affected], ranges: Sequence[Range], version: str) -> str:
+    """Return the smallest fixed version above ours that nothing in the advisory counts as affected."""
+    ends = {e.fixed for span in ranges for e in span.events if e.fixed and is_version(ecosystem, e.fixed)}
+    try:
+        above = [end for end in ends if _order(ecosystem, end, version) > 0]
+    except ValueError:  # ours is no version: it stands in a list as it is
+        return ""
     for end in sorted(above, key=by_version(ecosystem)):
-        if not any(_within(_family(ecosystem, span), span, end) for span in ranges):
+        listed = any(_listed(ecosystem, part.versions, end) for part in parts)
+        if not listed and not any(_may_hold(ecosystem, span, end) for span in ranges):
             return end
     return ""
+
+
+def _may_hold(ecosystem: str, span: Range, version: str) -> bool:
+    try:
+        return _within(_family(ecosystem, span), span, version)
+    except ValueError:
+        return True

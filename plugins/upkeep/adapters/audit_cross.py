@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from upkeep.adapters._package_text import shown
+from upkeep.adapters.advisories_osv import looked_up_as
 from upkeep.adapters.process import Done, Program, environment
-from upkeep.core.audit import Audited, CrossChecked, Package, Vulnerability
+from upkeep.core.audit import Audited, CrossChecked, Vulnerability
 from upkeep.core.dependencies import AdvisorySource
 
 PROGRAM = "pip-audit"
@@ -30,11 +31,12 @@ def cross_check(audited: Audited, sources: Sequence[AdvisorySource], seconds: fl
     """Compare our findings with pip-audit's, None where no source is a service that it can be pointed at."""
     url = next((source.url.rstrip("/") for source in sources if source.url), None)
     silent = set(audited.unanswered)
-    packages = {(p.name, p.version): p for p in audited.listed.packages if p.ecosystem == "PyPI" and p not in silent}
+    asked = [p for p in audited.listed.packages if p.ecosystem == "PyPI" and p not in silent]
+    packages = dict.fromkeys(looked_up_as(p)[1:] for p in asked)
     if url is None or not packages:
         return None
     try:
-        theirs = _ask(packages.values(), f"{url}/v1/query", seconds)
+        theirs = _ask(packages, f"{url}/v1/query", seconds)
     except _NoAnswer as error:
         return CrossChecked(program=PROGRAM, failed=str(error))
     ours = [v for v in audited.vulnerabilities if v.package.ecosystem == "PyPI"]
@@ -55,7 +57,7 @@ def program() -> Path | None:
     return Path(found) if found else None
 
 
-def _ask(packages: Iterable[Package], url: str, seconds: float) -> dict[tuple[str, str], list[set[str]]]:
+def _ask(packages: Iterable[tuple[str, str]], url: str, seconds: float) -> dict[tuple[str, str], list[set[str]]]:
     """Return the names of every vulnerability that it finds, by name and version of the package."""
     found = program()
     if found is None:
@@ -64,8 +66,8 @@ def _ask(packages: Iterable[Package], url: str, seconds: float) -> dict[tuple[st
         manifest = Path(folder, "requirements.txt")
         # One version of a package a file: it refuses a file that asks for two.
         asked: dict[str, list[str]] = {}
-        for package in packages:
-            asked.setdefault(package.name, []).append(package.version)
+        for name, version in packages:
+            asked.setdefault(name, []).append(version)
         answers: dict[tuple[str, str], list[set[str]]] = {}
         for turn in range(max(len(versions) for versions in asked.values())):
             lines = [f"{name}=={versions[turn]}" for name, versions in asked.items() if turn < len(versions)]
@@ -128,7 +130,8 @@ def _differences(ours: Sequence[Vulnerability], theirs: dict[tuple[str, str], li
 
     mine: dict[tuple[str, str], list[set[str]]] = {}
     for v in ours:
-        mine.setdefault((v.package.name, canonicalize_version(v.package.version)), []).append(set(v.names))
+        _, name, version = looked_up_as(v.package)
+        mine.setdefault((name, canonicalize_version(version)), []).append(set(v.names))
     for key in sorted({*mine, *theirs}):
         for names in mine.get(key, ()):
             if not any(names & other for other in theirs.get(key, ())):
