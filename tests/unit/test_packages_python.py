@@ -89,6 +89,17 @@ def test_markers_count_only_where_the_environment_is_stated(tmp_path: Path) -> N
     assert counts("no marker at all", {"python_version": "3.7"})
 
 
+def test_pins_for_other_machines(tmp_path: Path) -> None:
+    """Constraints under several markers all count; a pin for one platform does not pin the line for another."""
+    (tmp_path / "c.txt").write_text('six==1.1 ; python_version < "3"\nsix==1.2 ; python_version >= "3"\n')
+    text = '-c c.txt\nsix\nidna>=2 ; sys_platform == "win32"\nidna==2.8 ; sys_platform != "win32"\n'
+    listed = requirements(tmp_path, text)
+    assert {(p.name, p.version) for p in listed.packages} == {("six", "1.1"), ("six", "1.2"), ("idna", "2.8")}
+    (left,) = listed.unlisted
+    assert left.where == "requirements.txt:3" and "idna>=2" in left.reason
+    assert not requirements(tmp_path, text, sys_platform="linux").unlisted
+
+
 @pytest.mark.parametrize(
     ("line", "reason"),
     [

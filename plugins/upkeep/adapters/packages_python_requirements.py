@@ -48,8 +48,9 @@ class _Reader:
     def __init__(self, path: Path, environment: Mapping[str, str]) -> None:
         self._root, self._environment = path.parent.resolve(), environment
         self._pins: dict[str, list[Package]] = {}
-        self._unpinned: list[tuple[str, str, str]] = []
-        self._constraints: dict[str, str] = {}
+        self._pinned_under: dict[str, set[str]] = {}
+        self._unpinned: list[tuple[str, str, str, str]] = []
+        self._constraints: dict[str, list[str]] = {}
         self._unlisted: list[Unlisted] = []
         self._read: set[tuple[Path, bool]] = set()
         self._hashed, self._own_code, self._first = False, False, path.name
@@ -57,11 +58,11 @@ class _Reader:
     def listed(self) -> Listed:
         """Return what was found, once all files are read: any of them may pin what another one names."""
         packages = [package for pins in self._pins.values() for package in pins]
-        for name, where, line in self._unpinned:
-            version = self._constraints.get(name)
-            if version:
-                packages.append(Package(ecosystem="PyPI", name=name, version=version, where=where, direct=True))
-            elif name not in self._pins:
+        for name, where, line, marker in self._unpinned:
+            versions = self._constraints.get(name, ())
+            packages += [Package(ecosystem="PyPI", name=name, version=v, where=where, direct=True) for v in versions]
+            # A pin for other machines than this line is meant for says nothing about it.
+            if not versions and not {"", marker} & self._pinned_under.get(name, set()):
                 self._leave(where, f"{line!r} does not pin a version", _PIN)
         # pip demands a hash of everything that it installs as soon as one line has one: then all of it is named.
         return Listed(
@@ -138,21 +139,23 @@ class _Reader:
         if not counts(str(wanted.marker or ""), self._environment):
             return
         name, version = normal(wanted.name), pinned(wanted.specifier)
+        # Where the environment is stated, every line that counts is meant for it.
+        marker = "" if self._environment else str(wanted.marker or "")
         if wanted.url:
             self._elsewhere(wanted.url, here, constraint, f"{name} from elsewhere")
         elif constraint:
             if version:
-                self._constraints[name] = version
+                self._constraints.setdefault(name, []).append(version)
         elif version:
-            self._pin(name, version, here, direct)
+            self._pin(name, version, here, direct, marker)
         else:
-            self._unpinned.append((name, here, showable(text)))
+            self._unpinned.append((name, here, showable(text), marker))
 
     def _elsewhere(self, url: str, here: str, constraint: bool, what: str) -> None:
         """Take in something that is installed from a URL or path: its file name may tell what it is."""
         if named := from_file_name(url):
             if constraint:
-                self._constraints[named[0]] = named[1]
+                self._constraints.setdefault(named[0], []).append(named[1])
             else:
                 self._pin(*named, here, True)
         elif self._is_own(url):
@@ -170,7 +173,8 @@ class _Reader:
         except (OSError, ValueError):
             return False
 
-    def _pin(self, name: str, version: str, here: str, direct: bool | None) -> None:
+    def _pin(self, name: str, version: str, here: str, direct: bool | None, marker: str = "") -> None:
+        self._pinned_under.setdefault(name, set()).add(marker)
         package = Package(ecosystem="PyPI", name=name, version=version, where=here, direct=direct)
         known = self._pins.setdefault(name, [])
         if version not in {p.version for p in known}:
