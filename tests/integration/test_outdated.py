@@ -216,7 +216,7 @@ def test_only_what_is_asked_for_is_looked_up(index: Index) -> None:
     """Not what others brought along, nor packages of one's own, unless one wants that; every version once."""
     index.pages["*"] = 404
     asked = [package("a", "1.0"), package("a", "1.0"), package("b", "1.0", direct=False), package("own", "1.0")]
-    look(index, *asked, package("libc6", "1", "Debian:12"), own=("own",))
+    look(index, *asked, package("libc6", "1", "Debian:12"), own=("Own",))
     assert [path for path, _ in index.asked] == ["/simple/a/"]
     look(index, *asked, transitive=True)
     assert {path for path, _ in index.asked} == {"/simple/a/", "/simple/b/", "/simple/own/"}

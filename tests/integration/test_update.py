@@ -18,6 +18,8 @@ import pytest
 
 from tests.integration.test_outdated import Index, serve, wheel
 from tests.integration.update_bench import NOW, ROUTINE, Bench, publish
+from upkeep.adapters.update_file import _HIDDEN as HIDDEN
+from upkeep.adapters.update_file import tail
 from upkeep.core.model import Action, OutcomeStatus, Severity
 from upkeep.core.outdated import Outdated, Pending
 
@@ -80,6 +82,8 @@ def test_a_version_with_faults_of_its_own_is_passed_over(bench: Bench) -> None:
     bench.advise("CVE-2021-4", "six", "0", None)
     found, actions = bench.plan()
     assert only(actions).reason == "django 3.2.0 -> 3.2.9"
+    # Whoever agrees must know of what the new version brings along.
+    assert only(actions).details["why"]["django"].endswith("; 3.2.9 itself has CVE-2021-3, of which no version is free")
     assert found["no_fix"].severity is Severity.INFO and found["no_fix"].subject == "six"
 
 
@@ -209,9 +213,26 @@ def test_credentials_in_a_manifest_stay_there(bench: Bench, index: Index) -> Non
     assert "hunter2" not in f"{found} {actions} {outcome}"
 
 
+def test_what_tests_say_gives_no_secret_away() -> None:
+    """Keys of many lines, what a cut would make unrecognisable, and names and values in every spelling."""
+    key = (
+        "-----BEGIN PRIVATE KEY-----\n"
+        + "MIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcwggSjAgEAAoIBAQ\n" * 3
+        + "-----END PRIVATE KEY-----\n"
+    )
+    said = tail(f"one\n{key}two\nDB_PASSWORD=hunter2\n{{'password': 'hunter2'}}\nthree\n")
+    assert said.split("\n") == ["one", *[HIDDEN] * 5, "two", HIDDEN, HIDDEN, "three"]
+    for cut in range(1, 40):
+        words = f"postgres://app:hunter2@db/x {'.' * (16_000 - cut)}\nend\n"
+        assert "hunter2" not in tail(words) and tail(words).endswith("end")
+    long_key = key.replace("END", "BETWEEN") + "x y\n" * 5000
+    assert "x y" not in tail(long_key)
+
+
 def test_patch_levels_of_security_critical_packages(bench: Bench, index: Index) -> None:
     """No advisory is needed; another minor version is not proposed; an index that is away is unknown."""
     publish(index, "requests", v2_31_0="", v2_31_4="", v2_32_0="")
+    bench.settings["security_packages"] = ["Requests"]
     bench.manifest.write_text("requests==2.31.0\n")
     found, actions = bench.plan()
     assert only(actions).reason == "requests 2.31.0 -> 2.31.4" and not found
@@ -224,6 +245,9 @@ def test_somebody_answers_for_it(bench: Bench) -> None:
     """What is ignored until a day is not proposed before that day, and is after it."""
     rule = {"advisory": "CVE-2021-1", "owner": "a", "reason": "the view is switched off"}
     bench.target["ignores"] = [{**rule, "until": "2026-12-01"}]
+    assert not bench.plan()[1]
+    # By whatever letters it is written, as in the audit.
+    bench.target["ignores"] = [{**rule, "advisory": "cve-2021-1", "package": "Django", "until": "2026-12-01"}]
     assert not bench.plan()[1]
     bench.target["ignores"] = [{**rule, "until": "2026-11-01"}]
     assert bench.plan()[1]

@@ -48,8 +48,8 @@ def test_a_pin_moves(before: str, after: str) -> None:
     "line",
     ["django>=3.2,<4\n", "django~=3.2.0\n", "django==3.2.*\n", "django===3.2.0\n", "django\n",
      "django==3.2.0,!=3.2.1\n", "django ==3.2.0 , <4\n",
-     "django @ https://x.test/django.zip\n", "django==${VERSION}\n", "django<4 # ==3.2.0\n", "django==3.2.0 \\\n"
-     "  --hash=sha256:00\n", "django == \\\n 3.2.0,<4\n"],
+     "django @ https://x.test/django.zip\n", "django==${VERSION}\n", "django<4 # ==3.2.0\n", "django==3.2.0+ours1\n",
+     "django==3.2.0 \\\n  --hash=sha256:00\n", "django == \\\n 3.2.0,<4\n"],
 )  # fmt: skip
 def test_what_is_no_plain_pin_is_refused(line: str) -> None:
     """A range says what its author wants; it is left alone, with its place and the version that would be safe."""

@@ -19,6 +19,7 @@ from pathlib import Path
 from upkeep.adapters import packages_debian as debian
 from upkeep.adapters._package_run import ask
 from upkeep.adapters._package_text import UnreadableError, bounded, shown
+from upkeep.adapters.advisories_osv import normal
 from upkeep.adapters.http import Address, Client, open_client
 from upkeep.adapters.outdated_config import Registries, configured
 from upkeep.adapters.outdated_releases import AwayError, Release, SlowError, npm_releases, python_releases
@@ -58,12 +59,13 @@ def make_lister(registries: Callable[[], Registries] = configured, root: Path = 
 
 def _chosen(packages: Sequence[Package], lookup: Lookup) -> list[Package]:
     """Return each version once, of those that an index knows; Debian's in an image come with a newer base image."""
+    own = {normal("PyPI", name) for name in lookup.own}
     chosen = {
         (one.ecosystem, one.name, one.version): one
         for one in reversed(packages)
         if one.ecosystem in ("PyPI", "npm")
         and (lookup.transitive or one.direct is not False)
-        and one.name not in lookup.own
+        and normal("PyPI", one.name) not in own
     }
     return sorted(chosen.values(), key=lambda one: (one.ecosystem, one.name, one.version))
 

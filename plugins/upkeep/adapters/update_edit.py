@@ -91,6 +91,11 @@ def _moved(line: str, named: re.Match[str], wish: Wanted, *, where: str, done: E
         return line
     if compare("PyPI", pin[3], wish.version) >= 0:
         return line
+    if "+" in pin[3]:
+        reason = f"{wish.name} is pinned to a build of its own: {shown(pin[3], 60)}"
+        hint = f"{_BY_HAND}: the same build of {wish.version} or later, from where this one comes"
+        done.refused.append(Unlisted(where=where, reason=reason, hint=hint))
+        return line
     after = line[pin.end(3) :]
     if _HASH.search(after):
         known = sorted(set(hashes(wish.name, wish.version)))

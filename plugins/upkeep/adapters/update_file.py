@@ -22,12 +22,14 @@ from pathlib import Path
 
 from upkeep.adapters._package_run import ask
 from upkeep.adapters._package_text import UnreadableError, json_object, read_bytes, shown
+from upkeep.adapters.log_secrets import Scanner
 from upkeep.adapters.process import environment
 from upkeep.core.outdated import Applied
-from upkeep.core.text import looks_secret
+from upkeep.core.text import looks_random, looks_secret
 
 MAX_BYTES = 4 << 20
 _TAIL = 4000
+_HIDDEN = "(a line with a credential is not shown)"
 
 
 def digest(content: bytes) -> str:
@@ -92,11 +94,22 @@ def run_tests(tests: Sequence[str], folder: Path, manifest: Path, timeout: float
 
 def tail(words: str) -> str:
     """Return the end of a text, line by line without credentials and control characters."""
-    lines = [
-        "(a line with a credential is not shown)" if looks_secret(line) else shown(line, 400)
-        for line in words[-4 * _TAIL :].splitlines()
-    ]
+    start = max(0, len(words) - 4 * _TAIL)
+    if start:  # from the beginning of a line: half a credential does not look like one
+        start = words.find("\n", start) + 1 or len(words)
+    # What belongs to a key may stand far below the line by which it is known.
+    inside = words.rfind("-----BEGIN", 0, start) > words.rfind("-----END", 0, start)
+    lines = []
+    for line in words[start:].splitlines():
+        inside = inside or "-----BEGIN" in line
+        lines.append(_HIDDEN if inside or _gives_away(line) else shown(line, 400))
+        inside = inside and "-----END" not in line
     return "\n".join(lines)[-_TAIL:]
+
+
+def _gives_away(line: str) -> bool:
+    found = Scanner().scan(line.encode(errors="replace"))
+    return looks_secret(line) or looks_random(line.strip()) or next(iter(found), None) is not None
 
 
 def unfinished(path: Path) -> str:

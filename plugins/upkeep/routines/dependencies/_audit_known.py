@@ -65,7 +65,8 @@ def recall(
     known = []
     for subject, places in grouped.items():
         names = {_subject(one, name, prefixed) for one in places for name in one.names}
-        first = _earliest(seen[name].value for name in names if name in seen) or now
+        # A clock that was ahead must not make it new for as long as it was.
+        first = min(now, _earliest(seen[name].value for name in names if name in seen) or now)
         fixed = all(one.fixed for one in places)
         since = _earliest(fixable[name].value for name in names if name in fixable) or (now if fixed else None)
         rating = settings.treated(places[0].rating)
@@ -94,7 +95,7 @@ def concerns(ignore: Ignore, places: Sequence[Vulnerability]) -> bool:
         wanted in {name.casefold() for name in one.names}
         and (
             ignore.package is None
-            or _plain(ignore.package) in {_plain(one.package.name), _plain(one.package.source_package)}
+            or plain(ignore.package) in {plain(one.package.name), plain(one.package.source_package)}
         )
         for one in places
     )
@@ -122,5 +123,6 @@ def _earliest(values: Iterable[float]) -> datetime | None:
     return None if first is None else datetime.fromtimestamp(first, UTC)
 
 
-def _plain(name: str) -> str:
+def plain(name: str) -> str:
+    """Return a package's name as people who write it in other ways mean it."""
     return name.casefold().replace("_", "-").replace(".", "-")

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
 from typing import Any
 
 from upkeep.core.audit import Audited, Limits, Listed, Package, Rating, Unlisted, Vulnerability
-from upkeep.core.dependencies import Ignore
 from upkeep.core.job import Job
 from upkeep.core.outdated import Change, Lookup, Outdated, Wanted
 from upkeep.core.system import DependenciesTarget
+from upkeep.routines.dependencies._audit_known import concerns, plain
 
 type UpdateJob = Job[DependenciesTarget, Any]
 
@@ -48,7 +47,7 @@ def observe(job: UpdateJob) -> Seen:
     if target.ecosystem == "debian":
         lookup = Lookup(timeout=settings.resolve_seconds)
         return Seen(audited, pending=job.tools.outdated(target, listed, lookup), cut_off=cut_off)
-    live = _live(audited.vulnerabilities, target.ignores, job.tools.now().astimezone(job.system.zone).date())
+    live = _live(job, audited.vulnerabilities)
     fixes = _fixes(job, live, limits)
     patches, unknown = _patches(job, listed, fixes, manifests)
     wanted = (*fixes.values(), *patches)
@@ -63,14 +62,15 @@ def _audit(job: UpdateJob, listed: Listed, limits: Limits) -> Audited:
     return job.tools.auditor.audited(listed, sources, limits, job.tools.now())
 
 
-def _live(known: Sequence[Vulnerability], ignores: Sequence[Ignore], today: date) -> list[Vulnerability]:
+def _live(job: UpdateJob, known: Sequence[Vulnerability]) -> list[Vulnerability]:
     """Return the vulnerabilities that nobody answers for at present, of packages that this routine may move."""
-    active = [one for one in ignores if one.until >= today]
-
-    def ignored(one: Vulnerability) -> bool:
-        return any(rule.advisory in one.names and rule.package in (None, one.package.name) for rule in active)
-
-    return [one for one in known if one.package.ecosystem in ("PyPI", "npm") and not ignored(one)]
+    today = job.tools.now().astimezone(job.system.zone).date()
+    active = [one for one in job.target.ignores if one.until >= today]
+    return [
+        one
+        for one in known
+        if one.package.ecosystem in ("PyPI", "npm") and not any(concerns(rule, (one,)) for rule in active)
+    ]
 
 
 def _fixes(job: UpdateJob, known: Sequence[Vulnerability], limits: Limits) -> dict[str, Wanted]:
@@ -83,13 +83,16 @@ def _fixes(job: UpdateJob, known: Sequence[Vulnerability], limits: Limits) -> di
     for one in known:
         if one.fixed:
             by_name[one.package.name].append(one)
-    chosen = {name: _highest(job, same) for name, same in by_name.items()}
+    chosen = {name: version for name, same in by_name.items() if (version := _highest(job, same))}
     for _ in range(_ROUNDS):
-        moved = _moved(job, {name: version for name, version in chosen.items() if version}, by_name, limits)
-        if not moved:
+        proof = _proof(job, chosen, by_name, limits)
+        if not proof.moved:
             break
-        chosen |= moved
-    return {name: Wanted(name=name, version=v, why=_why(by_name[name])) for name, v in sorted(chosen.items()) if v}
+        chosen |= proof.moved
+    return {
+        name: Wanted(name=name, version=version, why=_why(by_name[name]) + proof.doubt(name, version))
+        for name, version in sorted(chosen.items())
+    }
 
 
 def _highest(job: UpdateJob, same: Sequence[Vulnerability], version: str = "") -> str:
@@ -97,19 +100,40 @@ def _highest(job: UpdateJob, same: Sequence[Vulnerability], version: str = "") -
     return job.tools.updates.highest(same[0].package.ecosystem, versions)
 
 
-def _moved(
+@dataclass(frozen=True)
+class _Proof:
+    """What is known of the chosen versions: which must move on, what stays wrong with them, what nobody could say."""
+
+    moved: Mapping[str, str]
+    left: Mapping[str, Sequence[str]]
+    unsure: Collection[str]
+
+    def doubt(self, name: str, version: str) -> str:
+        """Return what whoever agrees must know of a version besides what it cures."""
+        left = sorted(set(self.left.get(name, ())))
+        some = f"; {version} itself has {', '.join(left[:_NAMED])}, of which no version is free" if left else ""
+        unsure = name in self.unsure or name in self.moved
+        return some + (f"; whether {version} has faults of its own is not known" if unsure else "")
+
+
+def _proof(
     job: UpdateJob, chosen: Mapping[str, str], by_name: Mapping[str, Sequence[Vulnerability]], limits: Limits
-) -> dict[str, str]:
-    """Return the packages whose chosen version has faults of its own, with a version that has not."""
+) -> _Proof:
+    """Look the chosen versions up."""
     packages = [by_name[name][0].package.model_copy(update={"version": version}) for name, version in chosen.items()]
     if not packages:
-        return {}
-    found: dict[str, list[Vulnerability]] = defaultdict(list)
-    for one in _audit(job, Listed(packages=tuple(packages)), limits).vulnerabilities:
+        return _Proof({}, {}, ())
+    audited = _audit(job, Listed(packages=tuple(packages)), limits)
+    curable: dict[str, list[Vulnerability]] = defaultdict(list)
+    left: dict[str, list[str]] = defaultdict(list)
+    for one in _live(job, audited.vulnerabilities):
         if one.fixed:
-            found[one.package.name].append(one)
-    higher = {name: _highest(job, same, chosen[name]) for name, same in found.items()}
-    return {name: version for name, version in higher.items() if version and version != chosen[name]}
+            curable[one.package.name].append(one)
+        else:
+            left[one.package.name].append(one.id)
+    higher = {name: _highest(job, same, chosen[name]) for name, same in curable.items()}
+    moved = {name: version for name, version in higher.items() if version and version != chosen[name]}
+    return _Proof(moved, left, {one.name for one in audited.unanswered})
 
 
 def _why(same: Sequence[Vulnerability]) -> str:
@@ -127,10 +151,11 @@ def _patches(
         return (), ()
     # What the environment alone has is not ours to move.
     places = tuple(f"{path.rpartition('/')[2]}:" for path in manifests)
+    meant = {plain(name) for name in job.settings.security_packages}
     critical: dict[str, Package] = {}
     for one in listed.packages:
         pinned = any(place in one.where for place in places)
-        if pinned and one.name in job.settings.security_packages and one.name not in fixes:
+        if pinned and plain(one.name) in meant and one.name not in fixes:
             critical.setdefault(one.name, one)
     return job.tools.updates.patches(tuple(critical.values()), job.settings.index_seconds)
 
