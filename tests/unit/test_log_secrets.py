@@ -89,7 +89,7 @@ def test_what_is_shown_is_harmless():
     """Control characters, bad UTF-8, marks that turn text round: all written out; nothing is longer than asked."""
     text = shown("a\x1b[2J\x00\r\n\x07\u202e\u200b <b>\x9b é 日本".encode() + b"\xff\xfe")
     assert text == "a\\x1b[2J\\x00\\r\\n\\x07\\u202e\\u200b <b>\\x9b é 日本\\xff\\xfe"
-    assert len(shown(b"x" * 5_000_000, 300)) == 300
+    assert len(shown(b"xy " * 2_000_000, 300)) == 300
     assert visible("caf\udcff") == "caf\\xff"
     # Cut first, it would show the beginning of what is too short to be seen as a secret.
     assert "hunter" not in shown(b"y" * 290 + b" password=hunter2hunter2", 305)

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from upkeep.adapters.log_app import Entry
 from upkeep.adapters.log_app_seen import Seen, moment
 from upkeep.adapters.log_app_sift import sift
-from upkeep.adapters.log_secrets import shown
+from upkeep.adapters.log_secrets import clipped, shown
 from upkeep.core.log_review import Hits
 
 _EXAMPLES = 3
@@ -69,7 +69,7 @@ class Classes:
             for kind in self._classes:
                 if (n, kind.name) not in counted and kind.holds(lower):
                     counted.add((n, kind.name))
-                    kind.seen.add(entries[n].time, line[:_KEPT])
+                    kind.seen.add(entries[n].time, clipped(line, _KEPT))
 
     def result(self) -> Iterator[Hits]:
         """Yield what was counted of each kind."""

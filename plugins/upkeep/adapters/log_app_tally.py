@@ -12,7 +12,7 @@ from upkeep.adapters.log_app import Entry, message_of
 from upkeep.adapters.log_app_classes import Class, Classes
 from upkeep.adapters.log_app_seen import Seen, moment
 from upkeep.adapters.log_postgres_tally import DatabaseTally
-from upkeep.adapters.log_secrets import Scanner, redact, shown, visible
+from upkeep.adapters.log_secrets import Scanner, clipped, redact, shown, visible
 from upkeep.core.log_files import Lines, Sample, Unread
 from upkeep.core.log_review import LogReport, Pattern, ReviewLimits, Secret
 
@@ -22,6 +22,8 @@ _CACHE = 50_000
 _SAMPLES = 5
 _KEPT = 2000
 """Bytes of a line that are kept for an example."""
+_LINE = 16 << 10
+"""Bytes of a line in which an example of a secret is looked for."""
 _TEXT = 120
 """Characters of a pattern: it becomes the subject of findings and measurements."""
 _BAD = ("error", "critical")
@@ -92,13 +94,15 @@ class Tally:
         starts = [entry.start - low for entry in entries]
         self._mild.take(part, starts, entries)
         self._take_grave(part, starts, entries)
+        line, text = -1, b""
         for leak in self._scanner.scan(part):
             entry = entries[bisect_right(starts, leak.start) - 1]
             if leak.start < entry.end - low:
-                around = part[max(part.rfind(b"\n", 0, leak.start) + 1, leak.start - 200) : leak.end + 40]
+                begin = part.rfind(b"\n", 0, leak.start) + 1
+                if begin != line:
+                    line, text = begin, _redacted_line(part, begin)
                 # Redacted here already: what is kept must not depend on the secret, nor hold it for long.
-                text = redact(around.split(b"\n", 1)[0])
-                self._secrets.setdefault((leak.kind, family), Seen()).add(entry.time, text)
+                self._secrets.setdefault((leak.kind, family), Seen()).add(entry.time, _around(text, leak.kind))
 
     def _take_grave(self, part: bytes, starts: list[int], entries: Sequence[Entry]) -> None:
         """Look for the classes that count from warning on only, in the entries that are."""
@@ -112,7 +116,7 @@ class Tally:
 
     def _error(self, data: bytes, entry: Entry, level: str) -> None:
         message = message_of(data, entry)
-        message = message if len(message) < _KEPT else message[:_KEPT]
+        message = clipped(message, _KEPT)
         key = masked(message.split(b"\n", 1)[0])
         name = self._names.get(key)
         if name is None:
@@ -138,7 +142,7 @@ class Tally:
 
     def stranger(self, line: bytes, time: int | None, family: str) -> None:
         """Take a line that nobody understands."""
-        line = line[:_KEPT]
+        line = clipped(line, _KEPT)
         self._strange.add(time, line)
         if any(line == kept for _, kept in self._strange.examples):
             self._from[line] = family
@@ -189,6 +193,17 @@ class Tally:
             ),
             database=self._database.result(self._limits.statements) if self._database else None,
         )
+
+
+def _redacted_line(data: bytes, begin: int) -> bytes:
+    end = data.find(b"\n", begin, begin + _LINE + 1)
+    return redact(clipped(data[begin : begin + _LINE + 1 if end < 0 else end], _LINE))
+
+
+def _around(line: bytes, kind: str) -> bytes:
+    """Return what stands around a secret. Cut after the whole line was redacted: half of another would be shown."""
+    at = line.find(f"[{kind}]".encode())
+    return f"[{kind}]".encode() if at < 0 else line[max(at - 200, 0) : at + len(kind) + 42]
 
 
 def _name(message: bytes, level: str) -> str:

@@ -33,6 +33,16 @@ class LogFile:
         """Name of the log that it belongs to, the same after rotation."""
         return family(self.path)
 
+    @property
+    def folder(self) -> str:
+        """The folder that it lies in."""
+        return os.path.dirname(self.path)  # noqa: PTH120 # a name may be no path for pathlib
+
+    @property
+    def plain_path(self) -> str:
+        """Its path without an ending that tells of compression: a file and what was made of it share it."""
+        return _COMPRESSED.sub("", self.path)
+
 
 @dataclass(frozen=True)
 class Found:

@@ -86,6 +86,17 @@ class LogText:
             if end is not None and at >= end:
                 return
 
+    def readable(self) -> Iterator[bytes]:
+        """Yield the text as far as it can be decoded. :raises MovedError: as `pieces`."""
+        try:
+            yield from self.pieces(0, None)
+        except SpoiltError:
+            return
+
+    def before(self, offset: int, length: int) -> bytes:
+        """Return the bytes before an offset. :raises MovedError, SpoiltError: as `pieces`."""
+        return b"".join(self.pieces(max(offset - length, 0), offset))
+
     def _plain(self, start: int, end: int) -> Iterator[bytes]:
         while start < end:
             piece = os.pread(self._fd, min(PIECE, end - start), start)

@@ -90,9 +90,11 @@ class PostgresCsv:
             begin, at = starts[at], at + 1
             end = starts[at] if at < len(starts) else len(data)
             # What looks like a beginning inside of quotes is none.
-            while data.count(b'"', begin, end) % 2 and at < len(starts) and end - begin < _QUOTES_OF_ONE:
-                at += 1
+            quotes = data.count(b'"', begin, end)
+            while quotes % 2 and at < len(starts) and end - begin < _QUOTES_OF_ONE:
+                at, counted = at + 1, end
                 end = starts[at] if at < len(starts) else len(data)
+                quotes += data.count(b'"', counted, end)
             if end == len(data) and not done:
                 return found, begin
             entry = self._entry(data, begin, end, before)

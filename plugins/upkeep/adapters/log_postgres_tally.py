@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 
-from upkeep.adapters.log_secrets import redact, shown, visible
+from upkeep.adapters.log_secrets import clipped, redact, shown, visible
 from upkeep.core.log_review import DatabaseEvents, Statement
 
 _DURATION = re.compile(
@@ -88,7 +88,8 @@ class DatabaseTally:
             if match is not None:
                 self._events[name] += 1
                 self._temp_bytes += int(match[1]) if name == "temp_file" else 0
-                self._examples[name] = min(self._examples.get(name, (time, text[:2000])), (time, text[:2000]))
+                example = time, clipped(text, 2000)
+                self._examples[name] = min(self._examples.get(name, example), example)
                 return
 
     def _named(self, bare: bytes) -> str:

@@ -22,7 +22,7 @@ from upkeep.adapters.log_files import LogFile, refused
 from upkeep.adapters.log_lines import LogText, MovedError, SpoiltError, opened
 from upkeep.adapters.log_postgres import parser_for
 from upkeep.adapters.log_review_access import review_files
-from upkeep.adapters.log_review_files import beginning, settled, without_copies
+from upkeep.adapters.log_review_files import settled, without_copies
 from upkeep.adapters.log_secrets import visible
 from upkeep.core.access_log import AccessOptions, AccessReview
 from upkeep.core.errors import ConfigurationError, TransientError
@@ -98,7 +98,7 @@ class _Review:
 
     def run(self) -> LogReport:
         found = settled(self.order.paths)
-        files, copies = without_copies(found.files, lambda file: beginning(file, self.order.limits.decoded_bytes))
+        files, copies = without_copies(found.files, self.order.limits.decoded_bytes)
         for file in sorted(files, key=lambda f: (f.family, f.mtime_ns, f.path)):
             self._file(file)
         try:
@@ -164,10 +164,10 @@ class _Review:
         return next((p for p in usable(mark, self.order.start) if self._holds(p, file, text)), None)
 
     def _holds(self, place: Position, file: LogFile, text: LogText) -> bool:
-        before = guarded(place.offset)
-        return place.offset <= file.size and place.guard == guard(
-            text.read(place.offset - before, before), place.offset
-        )
+        """Whether what stands before a place is what stood there: files may begin alike, and inodes are used again."""
+        if not text.compressed and place.offset > file.size:
+            return False
+        return place.guard == guard(text.before(place.offset, guarded(place.offset)), place.offset)
 
     def _first_time(self, text: LogText, parser: Parser) -> int | None:
         """Return the first time in a file: lines above it belong to that moment. None: it has none at all."""
@@ -184,6 +184,9 @@ class _Review:
         places = {p.end: p for p in mark.positions} if mark else {}
         before = max((end for end in places if end <= self.order.start), default=None)
         finish = places.get(self.order.end)
+        sure = places[before] if before is not None else finish or next(iter(places.values()), None)
+        if sure is not None and not self._holds(sure, file, text):  # it only begins as that one did
+            mark, places, before, finish = None, {}, None, None
         born = mark.born if mark else self._born()
         if before is None and (file.mtime_ns < self.start * 10**9 or (born is not None and self.order.end <= born)):
             return
@@ -205,8 +208,7 @@ class _Review:
     def _keep(self, text: LogText, head: bytes, mark: FileMark | None, scan: Scan) -> None:
         """Note how far the file was read."""
         file, offset = text.file, scan.offset or 0
-        before = guarded(offset)
-        guarding = b"" if text.compressed else text.read(offset - before, before)
+        guarding = text.before(offset, guarded(offset)) if scan.all_inside or not text.compressed else b""
         place = Position(
             end=self.order.end,
             offset=offset,

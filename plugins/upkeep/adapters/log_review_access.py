@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 from upkeep.adapters.log_files import LogFile, refused
 from upkeep.adapters.log_lines import LogText, MovedError, opened
-from upkeep.adapters.log_review_files import beginning, settled, without_copies
+from upkeep.adapters.log_review_files import settled, without_copies
 from upkeep.adapters.log_secrets import visible
 from upkeep.core.access_log import AccessOptions, AccessReview
 from upkeep.core.log_files import Lines, Segment, Unread
@@ -26,7 +26,7 @@ def review_files(order: ReviewOrder, options: AccessOptions) -> tuple[LogReport,
 
     limit = int(options.max_decoded)
     found = settled(order.paths)
-    files, copies = without_copies(found.files, lambda file: beginning(file, limit))
+    files, copies = without_copies(found.files, limit)
     recent = [f for f in files if f.mtime_ns >= (order.start - _LATE).timestamp() * 1e9]
     segments, unread = list[Segment](), list[Unread]()
     for file in sorted(recent, key=lambda f: (f.family, f.mtime_ns, f.path)):

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from upkeep.adapters.log_files import Found, LogFile, discover
-from upkeep.adapters.log_lines import MovedError, SpoiltError, opened
+from upkeep.adapters.log_lines import MovedError, opened
 
 _TRIES = 5
+_HEAD = 4096
+_TELLING = 256
+"""Bytes of a beginning from which on files of different names may be copies."""
 
 
 def beginning(file: LogFile, limit: int) -> bytes:
     """Return how the text of a file begins; nothing when it cannot be read, which is said when it is."""
     try:
         with opened(file, limit) as text:
-            return text.head(4096)
-    except (SpoiltError, OSError):
+            return next((piece[:_HEAD] for piece in text.readable()), b"")
+    except OSError:
         return b""
 
 
@@ -33,16 +36,51 @@ def settled(patterns: Sequence[str]) -> Found:
     raise MovedError("files come and go")
 
 
-def without_copies(files: Sequence[LogFile], head: Callable[[LogFile], bytes]) -> tuple[list[LogFile], list[str]]:
-    """Leave out files that repeat another one of the same log: copied by copytruncate, compressed a moment ago."""
+def without_copies(files: Sequence[LogFile], limit: int) -> tuple[list[LogFile], list[str]]:
+    """Leave out files of which another one of the same log and folder holds all: copied by copytruncate, or compressed.
+
+    :param limit: bytes that a compressed file may decode to.
+    :raises MovedError: one was moved meanwhile.
+    """
     kept, copies = list[tuple[LogFile, bytes]](), list[str]()
     for file in sorted(files, key=lambda f: (f.family, -f.size, f.path)):
-        begins = head(file) if file.size else b""
-        for other, theirs in kept:
-            shorter = min(len(begins), len(theirs))
-            if other.family == file.family and shorter >= 256 and begins[:shorter] == theirs[:shorter]:
-                copies.append(file.path)
+        begins = beginning(file, limit)
+        for n, (other, theirs) in enumerate(kept if file.size else ()):
+            if not _alike(file, begins, other, theirs):
+                continue
+            shorter = _shorter(file, other, limit)
+            if shorter is other:
+                kept[n] = (file, begins)
+            if shorter is not None:
+                copies.append(shorter.path)
                 break
         else:
             kept.append((file, begins))
     return [file for file, _ in kept], copies
+
+
+def _alike(file: LogFile, begins: bytes, other: LogFile, theirs: bytes) -> bool:
+    """Tell whether one file may hold the other, by their names and beginnings."""
+    if (file.folder, file.family) != (other.folder, other.family):
+        return False
+    least = 0 if file.plain_path == other.plain_path else _TELLING
+    shorter = min(len(begins), len(theirs))
+    return shorter >= least and begins[:shorter] == theirs[:shorter]
+
+
+def _shorter(file: LogFile, other: LogFile, limit: int) -> LogFile | None:
+    """Return the one of two files whose whole text the other one begins with, None when they differ."""
+    try:
+        with opened(file, limit) as text, opened(other, limit) as theirs:
+            ours, their = text.readable(), theirs.readable()
+            a = b = b""
+            while True:
+                a, b = a or next(ours, b""), b or next(their, b"")
+                if not a or not b:
+                    return other if a else file
+                both = min(len(a), len(b))
+                if a[:both] != b[:both]:
+                    return None
+                a, b = a[both:], b[both:]
+    except OSError:
+        return None

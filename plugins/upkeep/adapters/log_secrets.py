@@ -253,4 +253,23 @@ def visible(text: bytes | str, length: int = 300) -> str:
 
 def shown(text: bytes, length: int = 300) -> str:
     """Return text redacted, on one line, with control characters written out. Cut last: a half secret is one, too."""
-    return visible(redact(text[: 16 * length].rstrip(b"\r\n")), length)
+    return visible(redact(clipped(text, 16 * length).rstrip(b"\r\n")), length)
+
+
+_ENDS_OF_WORDS = b" \t\r\n,;&|}])"
+_UNENDED = re.compile(rb"""://[^\s/@"'<>]*\Z|[=:][ \t]{0,2}\\?["'][^"']{0,300}\Z|(?:\d[ -]?){1,19}\Z""")
+
+
+def clipped(text: bytes, length: int) -> bytes:
+    """Return the beginning of a text, cut where no secret is cut in two: half of one would not be known as one.
+
+    >>> clipped(b"a postgres://app:pw,7@db/x", 21), clipped(b"a b", 3)
+    (b'a postgres', b'a b')
+    >>> clipped(b"x" * 99, 50)
+    b'(a word of 99 bytes)'
+    """
+    if len(text) <= length:
+        return text
+    end = max(text.rfind(bytes([code]), 0, length) for code in _ENDS_OF_WORDS) + 1
+    unended = _UNENDED.search(text, max(end - 400, 0), end)
+    return text[: end if unended is None else unended.start()] or b"(a word of %d bytes)" % len(text)

@@ -1,0 +1,96 @@
+"""Traps for log review: halves of secrets, twins, look-alikes, reused inodes, quotes without end."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from tests.integration.log_review_bench import DAY, LogBench, entry
+
+AT = DAY + timedelta(hours=3)
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> LogBench:
+    return LogBench(tmp_path / "logs", tmp_path / "home")
+
+
+JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0." + "s3Cr3t" * 70
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        (f"login jwt {JWT} password=hunter2 ok", ("s3Cr3t", "hunter2")),
+        ("login password=hunter2 from postgres://app:w0nderl4nd-and-a-half-of-it@db/x", ("hunter2", "w0nder")),
+        ("login password=hunter2 then password='secr3t words of a long sentence that goes on'", ("hunter2", "secr3t")),
+        ("x " * 960 + f"password=hunter2 {JWT}", ("eyJzdWIi", "s3Cr3t")),
+        (f"{JWT} {JWT} {JWT} {JWT} {JWT}", ("s3Cr3t",)),
+        (f"{JWT};{JWT};{JWT};postgres://app:{'w0nder' * 20}@db/x", ("s3Cr3t", "w0nder")),
+    ],
+)
+def test_half_a_secret_is_not_shown_either(bench: LogBench, text: str, parts: tuple[str, ...]):
+    """What is shown is cut from redacted text: a secret that a cut goes through would not be known as one."""
+    for level in ("ERROR", "INFO"):
+        bench.write(entry("python", AT, level, text))
+    bench.write(text + "\n")
+    said = bench.run().judgement.model_dump_json()
+    assert not [part for part in parts if part in said]
+
+
+def test_twins_count_once_however_short(bench: LogBench):
+    """After a run that was killed while compressing, the plain and the compressed file are both there."""
+    text = entry("python", AT, "ERROR", "short")
+    plain = bench.write(text, "app.log-20260302-1772420400")
+    Path(f"{plain}.gz").write_bytes(gzip.compress(text.encode()))
+    result = bench.run()
+    assert result.report.errors == 1
+    plain.write_text(text + entry("python", AT, "ERROR", "came later"))
+    assert bench.run().report.errors == 2
+    Path(f"{plain}.gz").write_bytes(gzip.compress(text.encode())[:-9])
+    assert bench.run().report.errors == 2 and not bench.run().troubles
+
+
+def test_logs_that_begin_alike_are_no_copies(bench: LogBench):
+    """Two machines are asked by one load balancer; only what another file of the folder holds altogether is a copy."""
+    same = "".join(entry("python", AT + timedelta(seconds=n), "INFO", f"GET /health {n}") for n in range(200))
+    bench.globs = ("*/app.log*", "app.log*")
+    bench.write(same, "a/app.log")
+    bench.write(same, "b/app.log")
+    assert bench.run().report.entries == 400
+    bench.write(same + entry("python", AT, "ERROR", "one"), "app.log.1")
+    bench.write(same + entry("python", AT, "ERROR", "two"), "app.log")
+    result = bench.run()
+    assert result.report.entries == 802 and not result.checks("copies")
+
+
+def test_a_log_without_times_that_begins_as_yesterdays(tmp_path: Path):
+    """A bookmark holds only where what stands before it is what stood there: a banner says nothing of a file."""
+    bench = LogBench(tmp_path / "logs", tmp_path / "home", "plain")
+    now = datetime.now(UTC).replace(microsecond=0)
+    ends = [now - timedelta(hours=3 - n) for n in range(4)]
+    banner = "".join(f"=== the service of claims, version 4.2, banner line {n} ===\n" for n in range(20))
+    path = bench.write(banner + "old work\n" * 50)
+    bench.run(ends[0], ends[1])
+    bench.write("an error of the first file\n")
+    assert bench.run(ends[1], ends[2]).report.errors == 1
+    path.rename(path.with_name("app.log.1"))
+    bench.write(banner + "an error of the second file\n" * 3 + "other work\n" * 500)
+    assert bench.run(ends[2], ends[3]).report.errors == 3
+    os.system(f"gzip {path.with_name('app.log.1')}")
+    assert bench.run(ends[1], ends[2], newest=False).report.errors == 1
+
+
+def test_quotes_that_do_not_end_take_no_time(tmp_path: Path):
+    """A csvlog in which a quote is missing: every line is a possible end of it."""
+    bench = LogBench(tmp_path / "logs", tmp_path / "home", "postgres")
+    line = '2026-03-02 03:00:00.1 UTC,"a","b",7,"",x,1,"-",2026-03-02 03:00:00 UTC,,0,LOG,0,"m",,,,,,,,"","","",,0\n'
+    bench.write(line + line.replace('"m"', '"m') + line * 60_000)
+    begun = time.monotonic()
+    bench.run()
+    assert time.monotonic() - begun < 10
