@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import warnings
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -84,6 +85,18 @@ def test_the_same_packages_give_the_same_text() -> None:
     assert "serialNumber" not in text and "timestamp" not in text
     dated = json.loads(cyclonedx(LISTED, serial=UUID(int=7), at=datetime(2026, 1, 1, tzinfo=UTC)))
     assert dated["serialNumber"].endswith("-000000000007") and dated["metadata"]["timestamp"].startswith("2026-01-01T")
+
+
+def test_only_what_is_known_of_dependencies_is_said() -> None:
+    """The subject asks for what is direct; what packages need themselves is not known; and nobody is warned of that."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        bom = json.loads(cyclonedx(LISTED, AUDITED, subject="claims/dependencies"))
+        bare = json.loads(cyclonedx(LISTED))
+    root = bom["metadata"]["component"]
+    assert root["name"] == "claims/dependencies"
+    assert bom["dependencies"] == [{"ref": root["bom-ref"], "dependsOn": ["pkg:pypi/django@3.2.0"]}]
+    assert "dependencies" not in bare
 
 
 def test_a_bill_of_nothing_and_a_wrong_one() -> None:

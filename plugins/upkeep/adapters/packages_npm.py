@@ -45,12 +45,23 @@ def parse_lock(content: bytes, where: str, wanted: frozenset[str] | None = None)
         if version not in (1, 2, 3) or isinstance(version, bool):
             raise UnreadableError(f"lockfileVersion is {shown(version, 40)}; expected 1, 2 or 3")
         if version > 1 and "packages" in lock:
-            return _Tree(where, _mapping(lock, "packages")).listed()
+            found = _Tree(where, _mapping(lock, "packages")).listed()
+            return (
+                found
+                if version > 2
+                else found + _also(found, _version_1(where, _mapping(lock, "dependencies"), wanted))
+            )
         if version == 3 or not {"dependencies", "lockfileVersion"} & set(lock):
             raise UnreadableError("it holds neither `packages` nor `dependencies`")
         return _version_1(where, _mapping(lock, "dependencies"), wanted)
     except UnreadableError as error:
         return _nothing(where, str(error))
+
+
+def _also(found: Listed, other: Listed) -> Listed:
+    """Return what only the other half of a lock of version 2 names: npm 6 installs what that half says."""
+    known = {(one.name, one.version) for one in found.packages}
+    return Listed(packages=tuple(one for one in other.packages if (one.name, one.version) not in known))
 
 
 def is_name(name: str) -> bool:

@@ -42,10 +42,10 @@ def cyclonedx(
     from cyclonedx.schema import OutputFormat, SchemaVersion
 
     bom = Bom(components=list(_components(listed.packages)))
-    bom.metadata.component = _subject(subject) if subject else None
     bom.metadata.properties.update(_unlisted(listed))
     bom.vulnerabilities.update(_vulnerabilities(audited.vulnerabilities if audited else ()))
     found = json.loads(make_outputter(bom, OutputFormat.JSON, SchemaVersion.V1_6).output_as_string())
+    _relate(found, subject, listed)
     text = json.dumps(_dated(found, serial, at), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
     if wrong := complaint(text):
         raise ValueError(f"the bill of materials is no CycloneDX 1.6: {wrong}")
@@ -88,7 +88,7 @@ def _components(packages: Iterable[Package]) -> Iterable[Component]:
         url = purl(package)
         places.setdefault(url.to_string(), (url, []))[1].append(package)
     for ref, (url, same) in sorted(places.items()):
-        notes = {("upkeep:where", one.where) for one in same[:_PLACES]}
+        notes = {("upkeep:where", where) for where in sorted({one.where for one in same})[:_PLACES]}
         notes |= {("upkeep:source", f"{p.source_package} {p.source_version}") for p in same if p.source_package}
         if any(one.direct is not None for one in same):
             notes.add(("upkeep:direct", str(any(one.direct for one in same)).lower()))
@@ -103,10 +103,19 @@ def _components(packages: Iterable[Package]) -> Iterable[Component]:
         )
 
 
-def _subject(name: str) -> Component:
-    from cyclonedx.model.component import Component, ComponentType
+def _relate(found: dict[str, Any], subject: str, listed: Listed) -> None:
+    """Say what the packages belong to, and which of them it asks for itself.
 
-    return Component(name=name, type=ComponentType.APPLICATION, bom_ref=f"upkeep:{name}")
+    The library gives every component an entry without dependencies, which means that it has none, and warns in the
+    worker's log of a subject without any. What a package needs is not known here: of that nothing is said.
+    """
+    found.pop("dependencies", None)
+    if not subject:
+        return
+    ref = f"upkeep:{subject}"
+    found.setdefault("metadata", {})["component"] = {"type": "application", "name": subject, "bom-ref": ref}
+    if direct := sorted({purl(one).to_string() for one in listed.packages if one.direct}):
+        found["dependencies"] = [{"ref": ref, "dependsOn": direct}]
 
 
 def _unlisted(listed: Listed) -> Iterable[Any]:
