@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,8 +20,10 @@ from tests.integration.advisory_server import DATA
 from tests.integration.audit_bench import PINS, Bench, of, unknown
 from tests.integration.database_bench import database, server
 from upkeep.adapters import packages_debian
-from upkeep.core.audit import Verdict
+from upkeep.adapters.packages import listed
+from upkeep.core.audit import Limits, Verdict
 from upkeep.core.errors import CriticalFindingError
+from upkeep.core.system import DependenciesTarget
 from upkeep.ledger import events as ev
 from upkeep.operators.wiring import open_ledger
 
@@ -94,10 +98,10 @@ def _rows(connection: psycopg.Connection[Any], statement: str) -> list[tuple[Any
 
 def test_debian_packages_of_this_machine(tmp_path: Path) -> None:
     """An advisory by source package is found in the binary packages built from it; one that is fixed here is not."""
-    listed = packages_debian.installed()
-    if not listed.packages:
+    ours_here = packages_debian.installed()
+    if not ours_here.packages:
         pytest.skip("this machine has no Debian packages")
-    one = next(p for p in listed.packages if p.source_package and p.source_package != p.name)
+    one = next(p for p in ours_here.packages if p.source_package and p.source_package != p.name)
     ours = one.source_version or one.version
     for number, fixed in enumerate((f"{ours}+later1", ours), 1):
         document = {
@@ -139,3 +143,26 @@ def test_one_manifest_name_in_two_folders(tmp_path: Path) -> None:
     judgement = bench.run()
     assert {p.where for p in bench.audited.listed.packages} == {"web/requirements.txt:1", "worker/requirements.txt:1"}
     assert set(of(judgement, "unlisted")) == {"web/requirements.txt", "worker/requirements.txt"}
+
+
+def test_a_glob_passes_nothing_without_a_word() -> None:
+    """A folder on its way that cannot be searched is named; what an update has left beside a manifest is none."""
+    if os.geteuid():
+        pytest.skip("needs another user")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for part in ("web", "worker", "worker/deep"):
+            (folder / part).mkdir()
+            (folder / part / "requirements.txt").write_text("six==1.16.0\n")
+        (folder / "web" / "requirements.txt.20261121T030000Z.before").write_text("requests==2.19.0\n")
+        folder.chmod(0o755)
+        (folder / "worker").chmod(0o700)
+        os.seteuid(65534)
+        try:
+            for pattern in ("*/requirements.txt*", "**/requirements.txt", "w*/*.txt"):
+                target = DependenciesTarget.model_validate({"id": "a/b", "manifests": [f"{folder}/{pattern}"]})
+                found = listed(target, Limits(), lambda _: "")
+                assert {p.name for p in found.packages} == {"six"}
+                assert [f"{folder}/worker" in one.reason for one in found.unlisted] == [True]
+        finally:
+            os.seteuid(0)

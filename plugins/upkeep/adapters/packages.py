@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from upkeep.adapters import packages_containers, packages_debian, packages_npm, packages_python
@@ -11,6 +13,7 @@ from upkeep.core.audit import Limits, Listed, Package, Unlisted
 from upkeep.core.system import DependenciesTarget
 
 type DockerAddress = Callable[[str], str]
+_LEFT_BESIDE = re.compile(r"\.\d{8}T\d{6}Z\.before(-\d+)?$|\.upkeep-")
 
 
 def listed(target: DependenciesTarget, limits: Limits, docker_address: DockerAddress) -> Listed:
@@ -30,18 +33,21 @@ def listed(target: DependenciesTarget, limits: Limits, docker_address: DockerAdd
 
 
 def _manifests(target: DependenciesTarget, limits: Limits) -> Listed:
-    paths = {path: None for pattern in target.manifests for path in _paths(pattern)}
-    same = Counter(path.name for path in paths)
-    found = Listed()
-    for path in paths:
+    files = {path: None for pattern in target.manifests for path in paths(pattern)}
+    same = Counter(path.name for path in files)
+    found = Listed(unlisted=tuple(one for pattern in target.manifests for one in _unmatched(pattern)))
+    for path in files:
         one = _manifest(path, target.ecosystem, limits)
         found += _told_apart(one, path) if same[path.name] > 1 else one
-    missing = [pattern for pattern in target.manifests if not _paths(pattern)]
-    unlisted = tuple(
-        Unlisted(where=pattern, reason="no file matches", hint="correct `manifests` of the target")
-        for pattern in missing
-    )
-    return found + Listed(unlisted=unlisted)
+    return found
+
+
+def _unmatched(pattern: str) -> Iterator[Unlisted]:
+    if not paths(pattern):
+        yield Unlisted(where=pattern, reason="no file matches", hint="correct `manifests` of the target")
+    for folder in _closed(pattern):
+        reason = f"{folder} cannot be looked into: manifests in it would not be seen"
+        yield Unlisted(where=pattern, reason=reason, hint="correct its rights, or name the files one by one")
 
 
 def _manifest(path: Path, ecosystem: str, limits: Limits) -> Listed:
@@ -50,13 +56,34 @@ def _manifest(path: Path, ecosystem: str, limits: Limits) -> Listed:
     return packages_python.read_manifest(path, limits.markers)
 
 
-def _paths(pattern: str) -> list[Path]:
-    """Return the files that a path or glob stands for; a path stands for itself, whether it exists or not."""
+def paths(pattern: str) -> list[Path]:
+    """Return the files that a path or glob stands for; a path stands for itself, whether it exists or not.
+
+    What an update leaves beside a manifest is none.
+    """
+    if not _is_glob(pattern):
+        return [Path(pattern)]
+    return sorted(path for path in _glob(pattern) if not _LEFT_BESIDE.search(path.name))
+
+
+def _closed(pattern: str) -> list[Path]:
+    """Return the folders that a glob leads through and that cannot be searched: a glob passes them without a word."""
+    parts = Path(pattern).parts
+    first = next((n for n, part in enumerate(parts) if _is_glob(part)), len(parts))
+    found = {folder: None for end in range(first, len(parts)) for folder in _glob(str(Path(*parts[:end])))}
+    return [one for one in found if one.is_dir() and not os.access(one, os.R_OK | os.X_OK, effective_ids=True)]
+
+
+def _glob(pattern: str) -> list[Path]:
     path = Path(pattern)
-    if not any(sign in pattern for sign in "*?["):
+    if not _is_glob(pattern):
         return [path]
     root = Path(path.anchor or ".")
-    return sorted(root.glob(str(path.relative_to(path.anchor) if path.anchor else path)))
+    return list(root.glob(str(path.relative_to(path.anchor) if path.anchor else path)))
+
+
+def _is_glob(text: str) -> bool:
+    return any(sign in text for sign in "*?[")
 
 
 def _told_apart(found: Listed, path: Path) -> Listed:

@@ -13,6 +13,7 @@ from upkeep.adapters._package_text import UnreadableError, read_bytes, shown
 from upkeep.adapters.http import open_client
 from upkeep.adapters.outdated_config import Registries, configured
 from upkeep.adapters.outdated_releases import AwayError, Release, SlowError, python_hashes, python_releases
+from upkeep.adapters.packages import paths
 from upkeep.adapters.update_check import resolve
 from upkeep.adapters.update_edit import Edited, diff, edit
 from upkeep.adapters.versions import compare, is_version
@@ -42,7 +43,7 @@ class Updates:
 
     def manifests(self, target: DependenciesTarget) -> tuple[str, ...]:
         """Return the paths of a target's manifests; one that does not exist stays, and is told of later."""
-        found = [path for pattern in target.manifests for path in _paths(pattern)]
+        found = [str(path) for pattern in target.manifests for path in paths(pattern) or [Path(pattern)]]
         return tuple(dict.fromkeys(found))
 
     def patches(self, packages: Sequence[Package], timeout: float) -> tuple[tuple[Wanted, ...], tuple[Unlisted, ...]]:
@@ -175,14 +176,6 @@ class Updates:
         """Run a command that installs updates."""
         passed, words = update_file.run_tests(command, Path("/"), Path("/"), timeout)
         return Applied(done=passed, detail=f"{shown(command[0])} {'succeeded' if passed else 'failed'}", tests=words)
-
-
-def _paths(pattern: str) -> list[str]:
-    path = Path(pattern)
-    if not any(sign in pattern for sign in "*?["):
-        return [pattern]
-    root = Path(path.anchor or ".")
-    return sorted(map(str, root.glob(str(path.relative_to(path.anchor) if path.anchor else path)))) or [pattern]
 
 
 def _text(path: Path, content: bytes) -> str:
