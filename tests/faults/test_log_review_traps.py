@@ -94,3 +94,15 @@ def test_quotes_that_do_not_end_take_no_time(tmp_path: Path):
     begun = time.monotonic()
     bench.run()
     assert time.monotonic() - begun < 10
+
+
+def test_a_key_in_several_lines_is_not_shown_as_lines_that_nobody_understands(bench: LogBench):
+    """Without its heading nothing tells what such a line is."""
+    body = [f"{'MIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcwggSjAgEAAoIBAQC7'[n:]}k3yB0dy+/{n:02d}" for n in range(26)]
+    key = "-----BEGIN PRIVATE KEY-----\n" + "\n".join(body) + "\nk3yB0dy==\n-----END PRIVATE KEY-----\n"
+    bench.write(entry("python", AT, "INFO", "the key is ").rstrip("\n") + key + entry("python", AT, "INFO", "next"))
+    bench.write(entry("python", AT, "INFO", "the key is") + key)
+    bench.write("k3yB0dy" + "aB3/" * 16 + "\n")
+    result = bench.run()
+    assert "k3yB0dy" not in result.judgement.model_dump_json() + result.report.model_dump_json()
+    assert result.found("secret").severity == "critical"

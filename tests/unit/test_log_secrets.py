@@ -33,6 +33,9 @@ SECRETS = [
     ("card number", b"card 4111 1111 1111 1111 declined", b"4111 1111 1111 1111"),
     ("card number", b"card=5500-0000-0000-0004;", b"5500-0000-0000-0004"),
     ("card number", b'{"pan":"4111111111111111"}', b"4111111111111111"),
+    ("card number", b"card_id=4111111111111111", b"4111111111111111"),
+    ("card number", b"paid: 4111111111111111", b"4111111111111111"),
+    ("card number", b"4000 0000 0000 0000 006", b"4000 0000 0000 0000 006"),
     ("card number", b"amex 3782 822463 10005", b"3782 822463 10005"),
 ]  # fmt: skip
 HARMLESS = [
@@ -43,6 +46,8 @@ HARMLESS = [
     b"secret_key is set", b"http://host:8080/x@y", b"https://example.com/a:b", b"mailto://x", b"sk-learn 1.9",
     b"2026-01-01 00:00:00,123 4111111111111112", b"order 1234567890123456", b"took 1769817600123456 ns",
     b"123e4567-e89b-12d3-a456-426614174000", b"4111111111111111.5", b"0000000000000000", b"id=x4111111111111111",
+    b'"dd.trace_id": "4611686018427387902"', b"4000000000000000006", b"trace_id=4111111111111111",
+    b"spanId:4111111111111111",
     b"-----BEGIN CERTIFICATE-----", b"-----BEGIN PUBLIC KEY-----", b"password=<redacted>", b"password={password}",
     b"password=%s", b"password=$PGPASSWORD", b"Bearer token required", b"api_key=required", b"eyJhbGciOiJIUzI1NiJ9",
 ]  # fmt: skip

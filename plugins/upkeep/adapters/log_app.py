@@ -40,6 +40,13 @@ HEAD_PLAIN = re.compile(_BEFORE + rb"(?:" + _TIMED + rb"|" + _LEVELLED + rb"|" +
 _REQUEST = re.compile(rb'[\])]? "[A-Z]+ [^"\n]*" (\d)\d\d\b')
 _BAD = r"(?i)(?:error|exception|fatal|panic|traceback)\b"
 """For RE2: what makes a plain line without a level an error (CM-D03 looks for these words)."""
+_GOOD = re.compile(
+    rb"(?i)\b(?:no|0|without(?: any| an)?|zero)[ -](?:error|exception)\b"
+    rb"|\b(?:last[_ -])?(?:error|exception)(?:[\"']? ?: ?(?:none|null|nil)|(?:[\"'] ?: ?|=)[\"']?"
+    rb"(?:none|null|nil|false|no|0|ok|(?=[\"'])))(?![\w.])"
+)
+"""What only says that there was none; such words are taken out before others are looked for."""
+_WORSE = re.compile(rb"(?i)(?:error|exception|fatal|panic|traceback)\b")
 _SEPARATORS = b" \t-:|]),"
 
 
@@ -92,7 +99,7 @@ class HeadParser:
         level: str | None = None
         time: int | None = None
         message, known = 0, None
-        self._bad = {start for start, _ in sift(data, _BAD)} if self._every and data else set()
+        self._bad = _complaints(data) if self._every and data else set()
         for head in self._heads(b"\n" + data):
             at = head.start()
             if at > start or level is not None:
@@ -109,6 +116,8 @@ class HeadParser:
             start, message = at, head.end() - 1
             named = first or second or bare or (lower or boxed or b"").upper()
             level = LEVELS.get(named, "none") if named else self._unnamed(data, at, message)
+            if level == "error" and (NO_FILE.match(data, message) or _RESTART.match(data, message)):
+                level = "warning"
         if done and (len(data) > start or level is not None):
             found.append(Entry(start, len(data), time, level, message))
             start = len(data)
@@ -125,6 +134,17 @@ class HeadParser:
         return not self._every and line[:1] not in _CONTINUED and _JOINED.match(line) is None
 
 
+def _complaints(data: bytes) -> set[int]:
+    """Return where lines begin that hold a word of trouble."""
+    found = sift(data, _BAD)
+    return {a for a, b in found if _WORSE.search(_GOOD.sub(b"", data[a : min(b, a + _FAR)])) or b > a + _FAR}
+
+
+_RESTART = re.compile(rb"\W{0,8}Worker \(pid:\d+\) was sent SIGTERM!")
+"""What gunicorn's master calls an error each time that it is restarted."""
+NO_FILE = re.compile(rb'[^"\n]{0,80}\(\) "[^"\n]{0,2000}" (?:failed \(2: |is not found \(2: )')
+"""A 404 as nginx tells it."""
+_FAR = 64 << 10
 _CONTINUED = (b" ", b"\t", b"", b"\r", b"\n", b"}", b"]", b")", b"^", b"|", b"~")
 _JOINED = re.compile(
     rb"Traceback \(most|[A-Za-z_][\w.]*(?:Error|Exception|Exit|Interrupt|Warning|Timeout|Refused|Fault)(?:: |\s*$)|"

@@ -7,7 +7,7 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from upkeep.adapters.log_app import Entry
+from upkeep.adapters.log_app import NO_FILE, Entry
 from upkeep.adapters.log_app_seen import Seen, moment
 from upkeep.adapters.log_app_sift import sift
 from upkeep.adapters.log_secrets import clipped, shown
@@ -64,6 +64,8 @@ class Classes:
             n = bisect_right(starts, begin) - 1
             line = part[begin : min(end, begin + (64 << 10))]
             lower = line.lower()
+            if b'() "' in line and NO_FILE.search(line):
+                continue  # its words are those of somebody's address
             if n < 0 or begin - starts[n] >= entries[n].end - entries[n].start:
                 continue  # between two entries of the window stands one of another
             for kind in self._classes:

@@ -9,6 +9,7 @@ from upkeep.adapters.log_app import Entry, Parser
 from upkeep.adapters.log_app_tally import Tally
 from upkeep.adapters.log_lines import Block, LogText
 
+_BEGIN = b"-----BEGIN "
 _HOLD = 8 << 20
 """Bytes that are held back at most because an entry may go on in the next block."""
 
@@ -110,7 +111,11 @@ class Scan:
     def _strangers(self, data: bytes, entry: Entry) -> int:
         """Count the lines of an entry that nobody understands."""
         count, in_traceback = 0, False
+        in_key = _BEGIN in data[entry.start : max(data.find(b"\n", entry.start, entry.end), entry.start)][-1000:]
         for line in _lines(data, entry):
+            in_key = (in_key or _BEGIN in line) and not line.startswith(b"-----END")
+            if in_key:
+                continue  # what is in it is not to be shown
             if line.startswith(b"Traceback (most"):
                 in_traceback = True
             if not in_traceback and self.parser.strange(line, entry.level is None):

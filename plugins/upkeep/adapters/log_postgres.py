@@ -20,6 +20,10 @@ _LEVELS = {
     b"INFO": "info",
     b"NOTICE": "info",
 }
+# What a restart says to those that were, or would be, connected: the server itself calls it FATAL.
+_RESTART = re.compile(
+    rb"terminating connection due to administrator command|the database system is (?:starting up|shutting down)"
+)
 # What says more about the message above it, in lines of their own.
 _MORE = frozenset((b"DETAIL", b"HINT", b"QUERY", b"CONTEXT", b"LOCATION", b"STATEMENT", b"BACKTRACE"))
 _TIME = rb"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)(?:\.\d{1,6})? ?([A-Z]{1,5}(?![a-z])|[+-]\d\d(?::?\d\d)?)?"
@@ -63,7 +67,7 @@ class PostgresStderr:
             time = int(epoch) if epoch else self._clock.moment(stamp, zone, before) if stamp else None
             before = before if time is None else time
             state = _STATE.search(prefix) if prefix and severity in (b"ERROR", b"FATAL", b"PANIC") else None
-            level = _LEVELS.get(severity, "debug")
+            level = _level(severity, data[head.end() - 1 : head.end() + 60])
             entry = Entry(at, 0, time, level, head.end() - 1, state[1].decode() if state else "")
         if done and (len(data) > entry.start or entry.level is not None):
             found.append(entry._replace(end=len(data)))
@@ -112,9 +116,9 @@ class PostgresCsv:
             return Entry(begin, end, None, None, begin)
         head = _CSV_HEAD.match(b"\n" + data[begin : begin + 200])
         time = self._clock.moment(head[1], head[2], before) if head else None
-        level = _LEVELS.get(row[11].encode(), "debug")
         # 13: message, 14: detail (parameters), 19: the statement that an error is about.
-        return Entry(begin, end, time, level, row[13].encode("utf-8", "replace"), _told(row[12]))
+        message = row[13].encode("utf-8", "replace")
+        return Entry(begin, end, time, _level(row[11].encode(), message), message, _told(row[12]))
 
     def strange(self, line: bytes, alone: bool) -> bool:
         return alone and bool(line.strip())  # else it stands inside of quotes
@@ -136,8 +140,8 @@ class PostgresJson:
             else:
                 time = self._time(str(said.get("timestamp", "")), before)
                 before = before if time is None else time
-                level = _LEVELS.get(str(said.get("error_severity", "")).encode("utf-8", "replace"), "debug")
                 text = str(said.get("message", "")).encode("utf-8", "replace")
+                level = _level(str(said.get("error_severity", "")).encode("utf-8", "replace"), text)
                 found.append(Entry(start, end, time, level, text, _told(str(said.get("state_code", "")))))
             start = end
         return found, start
@@ -148,6 +152,12 @@ class PostgresJson:
 
     def strange(self, line: bytes, alone: bool) -> bool:  # noqa: ARG002
         return bool(line.strip())
+
+
+def _level(severity: bytes, text: bytes) -> str:
+    if severity == b"FATAL" and _RESTART.match(text):
+        return "warning"
+    return _LEVELS.get(severity, "debug")
 
 
 def _told(state: str) -> str:

@@ -74,9 +74,19 @@ _CARD = re.compile(
 )
 
 
+_IDENTIFIER = re.compile(rb"""(?:(?<![A-Za-z])[iI][dD]|[a-z]I[dD])\\?["']?[ \t]{0,2}[=:][ \t]{0,2}\\?["']?\Z""")
+
+
 def _card(match: re.Match[bytes]) -> bool:
     digits = re.sub(rb"[ -]", b"", match["s"])
-    return len(set(digits)) > 1 and _CARD.fullmatch(digits) is not None and luhn(digits)
+    if len(set(digits)) == 1 or _CARD.fullmatch(digits) is None or not luhn(digits):
+        return False
+    before = match.string[max(match.start() - 40, 0) : match.start()].rpartition(b"\n")[2]
+    if re.search(rb"(?i)card|pan\b", before):
+        return True
+    # Ids of traces are 64 random bits: one in a hundred has 19 digits, a known prefix and the check digit.
+    unlikely = len(digits) in (13, 19) and digits == match["s"]
+    return not unlikely and not _IDENTIFIER.search(before)
 
 
 _SEPARATOR = rb"""(?P<sep>\\?["']?[ \t]{0,2}(?:=>|[=:])[ \t]{0,2})"""
@@ -209,6 +219,10 @@ def _span(match: re.Match[bytes]) -> tuple[int, int]:
 
 _MAIL = re.compile(rb"[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63})+")
 _KEYS_OF_ROWS = re.compile(rb"(Key \([^)]{0,200}\)=)\(.{0,400}?\)(?= |\.|$)|(Failing row contains )\(.*")
+# A line of a key that was written in several; words, paths and digests in hexadecimal are none.
+_BASE64 = re.compile(
+    rb"(?<![\w+/=])(?=[+/0-9A-Z]*[a-z])(?=[+/0-9a-z]*[A-Z])(?=[+/A-Za-z]*\d)[A-Za-z0-9+/]{60,}={0,2}(?![\w+/])"
+)
 _BLOCK_KEY = re.compile(rb"-----BEGIN [A-Z ]*PRIVATE KEY.*", re.DOTALL)
 _ALL = Scanner()
 
@@ -228,6 +242,7 @@ def redact(text: bytes) -> bytes:
             out += [text[at : leak.start], f"[{leak.kind}]".encode()]
         at = max(at, leak.end)
     cleaned = b"".join([*out, text[at:]])
+    cleaned = _BASE64.sub(b"[base64]", cleaned) if len(cleaned) >= 60 else cleaned
     cleaned = _MAIL.sub(b"[email]", cleaned) if b"@" in cleaned else cleaned
     return _KEYS_OF_ROWS.sub(lambda m: (m[1] or m[2]) + b"(?)", cleaned) if b"(" in cleaned else cleaned
 
