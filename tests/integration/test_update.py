@@ -305,6 +305,21 @@ def test_a_branch_is_made_and_nothing_checked_out_changes(repository: Bench) -> 
     assert len(git(repository.folder, "worktree", "list").splitlines()) == 1
 
 
+@pytest.mark.parametrize("kind", ["sha1", "sha256"])
+def test_two_branches_in_one_second(bench: Bench, kind: str) -> None:
+    """Manifests of one name in several folders, and the same one again; HEAD detached; either kind of repository."""
+    bench.settings["apply"] = "branch"
+    git(bench.folder, "init", "-q", "-b", "main", f"--object-format={kind}")
+    git(bench.folder, "add", ".")
+    git(bench.folder, "commit", "-qm", "first")
+    git(bench.folder, "checkout", "-q", "--detach")
+    action = only(bench.plan()[1])
+    kept = [bench.act(action).evidence["kept"] for _ in range(2)]
+    stem = "upkeep/update-requirements-20261121T030000Z"
+    assert kept == [stem, f"{stem}-1"]
+    assert git(bench.folder, "for-each-ref", "--format=%(refname:short)", "refs/heads/upkeep").split("\n") == kept
+
+
 def test_a_branch_whose_tests_fail_is_not_made(repository: Bench) -> None:
     """Nor is a working tree left behind."""
     repository.target["tests"] = FAIL

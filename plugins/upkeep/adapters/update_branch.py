@@ -1,7 +1,8 @@
 """Commits a new manifest to a branch of the repository that it lies in; what is checked out is not touched.
 
 The commit is made with an index of its own, so that neither the working tree nor the user's index changes; the
-repository's hooks and file-system monitor are switched off, because they are programs.
+repository's hooks and file-system monitor are switched off, because they are programs. Filters that its configuration
+names (git-lfs, git-crypt) do run, as in every checkout: without them a commit would hold the wrong thing.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from upkeep.adapters.update_file import MAX_BYTES, digest, run_tests
 from upkeep.core.outdated import Applied
 
 _NOBODY = {"NAME": "airflow-upkeep", "EMAIL": "airflow-upkeep@localhost"}
-_NONE = "0" * 40
+_NONE = ""  # for `update-ref`: there is no such branch yet, by whichever hash the repository names things
 
 
 def apply(
@@ -64,10 +65,20 @@ class _Repository:
         passed, words = self._tested(made, place, tests, timeout)
         if not passed:
             return Applied(done=False, detail="the tests failed on the new manifest; no branch was made", tests=words)
-        stem = re.sub(r"[^A-Za-z0-9_-]+", "-", path.stem)  # not every name of a file may be one of a branch
-        branch = f"upkeep/update-{stem}-{now.astimezone(UTC):%Y%m%dT%H%M%SZ}"
+        branch = self._free(place, now)
         self._git("update-ref", f"refs/heads/{branch}", made, _NONE)
         return Applied(done=True, detail=f"{place} is committed as {made[:12]}", kept=branch, tests=words)
+
+    def _free(self, place: str, now: datetime) -> str:
+        """Return the name of a branch that there is not yet: two manifests may be updated in one second."""
+        # Not every name of a file may be one of a branch.
+        stem = re.sub(r"[^A-Za-z0-9_-]+", "-", place.removesuffix(Path(place).suffix)).strip("-")
+        branch = f"upkeep/update-{stem}-{now.astimezone(UTC):%Y%m%dT%H%M%SZ}"
+        names = (branch, *(f"{branch}-{number}" for number in range(1, 100)))
+        for name in names:
+            if not self._git("for-each-ref", f"refs/heads/{name}"):
+                return name
+        raise UnreadableError(f"{branch} and a hundred more of that name exist")
 
     def _check(self, path: Path, place: str, expected: str) -> str:
         """Return the file's mode in the repository.
