@@ -16,7 +16,12 @@ from lab.manifests import npm_versions, python_versions
 # When the newest versions came out; true of the ones named, and near enough of the others.
 _RELEASED = "2025-02-05T12:00:00Z"
 _DATES = {
-    "django": {"3.2.0": "2021-04-06T09:00:00Z", "4.2.0": "2023-04-03T08:00:00Z", "5.1.6": "2025-02-05T14:00:00Z"},
+    "django": {
+        "3.2.0": "2021-04-06T09:00:00Z",
+        "3.2.20": "2023-07-03T07:00:00Z",
+        "4.2.0": "2023-04-03T08:00:00Z",
+        "5.1.6": "2025-02-05T14:00:00Z",
+    },
     "sqlalchemy": {"1.4.54": "2024-09-05T15:00:00Z", "2.0.0": "2023-01-26T20:00:00Z", "2.0.37": "2025-01-09T22:00:00Z"},
     "lodash": {"4.17.11": "2018-09-12T18:00:00Z", "4.17.21": "2021-02-20T15:00:00Z"},
 }
@@ -36,11 +41,17 @@ def _python() -> dict[str, Any]:
         dates = dict.fromkeys(versions, _RELEASED) | _DATES.get(name, {})
         files = [
             {"filename": f"{name.replace('-', '_')}-{version}-py3-none-any.whl", "upload-time": when, "hashes": {},
-             "url": f"{name}-{version}.whl"}
+             "url": f"/files/{name.replace('-', '_')}-{version}-py3-none-any.whl", "core-metadata": True}
             for version, when in dates.items()
         ]  # fmt: skip
         found[name] = {"meta": {"api-version": "1.1"}, "name": name, "versions": list(dates), "files": files}
     return found
+
+
+def _metadata(file: str) -> bytes:
+    """Return what a resolver wants to know of a wheel (PEP 658): nothing here needs anything else."""
+    name, version, _ = file.split("-", 2)
+    return f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\nProvides-Extra: binary\n".encode()
 
 
 def _npm() -> dict[str, Any]:
@@ -64,10 +75,15 @@ def _handler(python: dict[str, Any], npm: dict[str, Any]) -> type[BaseHTTPReques
 
         def do_GET(self) -> None:
             place, _, name = unquote(self.path).strip("/").partition("/")
+            if place == "files" and name.endswith(".metadata"):
+                self._send(200, "text/plain; charset=utf-8", _metadata(name))
+                return
             known = {"simple": python, "npm": npm}.get(place, {}).get(name)
-            data = json.dumps(known or {"error": "not found"}).encode()
             kind = "application/vnd.pypi.simple.v1+json" if place == "simple" else "application/json"
-            self.send_response(200 if known else 404)
+            self._send(200 if known else 404, kind, json.dumps(known or {"error": "not found"}).encode())
+
+        def _send(self, status: int, kind: str, data: bytes) -> None:
+            self.send_response(status)
             self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()

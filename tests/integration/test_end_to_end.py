@@ -187,8 +187,8 @@ def test_a_person_is_asked_once(site: Site):
     asked = {(target, routine): actions for target, routine, _, actions in rows}
     assert len(waiting) == len(rows) == len(asked) and {decision for _, _, decision, _ in rows} == {None}
     assert asked.keys() == {
-        ("campus/db", "database.reindex"), ("student/risk-model", "model.versions"),
-        ("student/risk-model", "model.retraining"), ("claims/requirements", "dependencies.update"),
+        ("campus/db", "database.reindex"), ("student/risk-model", "model.retraining"),
+        ("claims/requirements", "dependencies.update"),
     }  # fmt: skip
     assert {(a["name"], a["subject"]) for a in asked["campus/db", "database.reindex"]} == {
         ("drop_invalid", "public.students_name_once"), ("reindex", "public.students_name_once"),

@@ -157,6 +157,15 @@ def test_the_question_names_every_change_and_what_either_answer_leads_to():
     assert ", at once" in question(big, windowed=False).body
 
 
+def test_a_change_of_a_file_is_shown_line_by_line():
+    """Who agrees sees the very lines; a fence in them does not end the block."""
+    diff = "--- a/requirements.txt\n+++ b/requirements.txt\n-Django==3.2.0\n+Django==3.2.20\n ```<b>\n"
+    body = question(BIG.model_copy(update={"details": {"diff": diff, "oid": "17"}})).body
+    [fence] = [t for t in MarkdownIt("commonmark").parse(body) if t.type == "fence"]
+    assert (fence.info, fence.content) == ("diff", diff)
+    assert "oid" not in body.lower()
+
+
 @given(st.text(max_size=60), st.text(max_size=60))
 def test_no_name_can_change_the_question(subject: str, reason: str):
     """Names and reasons come from databases: they bring no markup, no link and no line of their own into it."""

@@ -58,6 +58,21 @@ def code(value: Any) -> str:
     return f"{fence}{pad}{text}{pad}{fence}"
 
 
+def block(text: str, language: str = "", most: int = 400) -> list[str]:
+    """Return foreign text of several lines as a fenced block, whatever it holds; says so when it is cut."""
+    lines = [
+        human.one_line(line) if not line.startswith((" ", "\t")) else _indented(line) for line in text.splitlines()
+    ]
+    fence = "`" * max(3, max((len(run) for run in re.findall("`+", text)), default=0) + 1)
+    cut = [f"... {len(lines) - most} more lines"] if len(lines) > most else []
+    return [f"{fence}{language}", *lines[:most], *cut, fence]
+
+
+def _indented(line: str) -> str:
+    bare = line.lstrip(" \t")
+    return line[: len(line) - len(bare)].replace("\t", "    ") + human.one_line(bare)
+
+
 _ENTITIES = {"<": "&lt;", ">": "&gt;", "&": "&amp;", "//": "&#47;&#47;", ".": "&#46;"}
 
 

@@ -11,9 +11,11 @@ from upkeep.core.routine import Routine
 from upkeep.core.system import System
 from upkeep.report import human
 from upkeep.report.evidence import facts
-from upkeep.report.markdown import code, inline
+from upkeep.report.markdown import block, code, inline
 
 _CODE = ("command", "ddl", "sql", "statement")
+# By which the very object is known again that somebody agreed to; to a reader it says nothing.
+_INTERNAL = ("oid",)
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,13 @@ class Question:
         yield f"- **Why**: {inline(action.reason) or 'no reason was given'}"
         yield f"- **Why a person**: {inline(action.approval)}"
         yield f"- **Undo**: {inline(action.undo) or 'none'}"
-        for fact in facts(action.details, self.system.zone):
+        long = {k: v for k, v in action.details.items() if isinstance(v, str) and "\n" in v.strip()}
+        for fact in facts(action.details, self.system.zone, (*_INTERNAL, *long)):
             shown = code(fact.shown.text) if fact.code or fact.label in _CODE else inline(fact.shown.text)
             yield f"- **{inline(fact.label[:1].upper() + fact.label[1:])}**: {shown}"
         yield ""
+        for name, text in long.items():
+            yield f"**{inline(human.label(name).capitalize())}**"
+            yield ""
+            yield from block(text, "diff" if name == "diff" else "")
+            yield ""
