@@ -2,8 +2,9 @@
 
 Before it reads the file it gives up what it does not need: network (a network namespace of its own), privileges (a user
 namespace), writing and executing files (Landlock), memory, processor time, files and processes (limits). An audit hook
-refuses sockets, programs and changes to files in Python as well. What of these the machine offers is told in the answer
-(`isolation`). Only bytes whose SHA-256 is the expected one are looked at.
+refuses sockets, programs and changes to files in Python as well, and code that is made of text or of a further pickle.
+What of these the machine offers is told in the answer (`isolation`). Only bytes whose SHA-256 is the expected one are
+looked at.
 
 Runs in any Python from 3.8 on, without this package: that which serves the model is the right one.
 """
@@ -32,6 +33,8 @@ _REFUSED_EVENTS = (
     "os.mkdir", "os.link", "os.symlink", "os.chmod", "os.chown", "os.truncate",
     "os.startfile", "os.chflags", "os.setxattr", "subprocess.", "socket.", "pty.", "shutil.", "ftplib.", "urllib.",
     "http.", "smtplib.", "webbrowser.", "sqlite3.", "ensurepip.", "syslog.", "signal.pthread_kill",
+    # Our own readers look classes up themselves: whoever raises this reads a pickle that nobody has looked at.
+    "pickle.find_class",
 )  # fmt: skip
 
 
@@ -82,6 +85,23 @@ def _landlock() -> list[str]:
 def _audit(event: str, args: Any) -> None:
     if event.startswith(_REFUSED_EVENTS) or (event == "open" and _writes(args)):
         raise PermissionError(f"{event} is not allowed here")
+    if event in ("exec", "marshal.loads") and _is_text(*args[:1]) and not _importing():
+        raise PermissionError("code that comes from no module is not run here")
+
+
+def _is_text(code: Any) -> bool:
+    """Tell whether code, or what is to become some, was not read from a module's file."""
+    return str(getattr(code, "co_filename", "<bytes>")).startswith("<")
+
+
+def _importing() -> bool:
+    """Tell whether a module is being imported: named tuples and data classes make their methods of text then."""
+    frame = sys._getframe()
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back  # type: ignore[assignment]
+    return False
 
 
 def _writes(args: Any) -> bool:

@@ -26,11 +26,14 @@ FORBIDDEN = (
     "numpy.f2py", "numpy.distutils", "numpy.testing", "numpy.ctypeslib", "numpy.lib._datasource", "numpy.lib.npyio",
     "numpy.lib._npyio_impl", "numpy._core.memmap", "numpy.core.memmap", "numpy.conftest", "numpy.compat",
     "scipy.io", "scipy._lib", "scipy.weave", "scipy.conftest", "scipy.datasets",
+    "scipy.stats._distn_infrastructure",
     "sklearn.datasets", "sklearn.externals", "sklearn.conftest", "sklearn.utils._testing", "sklearn._build_utils",
     "pandas.io", "pandas.compat", "pandas.conftest", "pandas.util", "pandas.testing", "pandas._testing",
     "pandas.plotting", "pandas.core.computation",
     "xgboost.testing", "xgboost.dask", "xgboost.spark", "lightgbm.dask", "joblib",
 )  # fmt: skip
+# A distribution's state holds the text of a function, which is run when it is set. Every distribution inherits that.
+_RUN_THEIR_STATE = "scipy.stats._distn_infrastructure"
 FUNCTIONS = frozenset(
     {
         "copyreg._reconstructor", "_codecs.encode",
@@ -233,6 +236,8 @@ def find(module: str, name: str, extra: tuple[str, ...]) -> Any:
     # A module offers under its own name what it has imported from others.
     if home.split(".")[0] not in ROOTS or not allowed(home, found.__name__, extra):
         raise Refused(f"{full} is {home}.{found.__qualname__}, which is not allowed")
+    if any(base.__module__ == _RUN_THEIR_STATE for base in found.__mro__):
+        raise Refused(f"{full} is a statistical distribution, which runs text of the file as code")
     return found
 
 
