@@ -31,7 +31,7 @@ def settled(patterns: Sequence[str]) -> Found:
     for _ in range(_TRIES):
         again = discover(patterns)
         if [(f.path, f.inode) for f in found.files] == [(f.path, f.inode) for f in again.files]:
-            return found
+            return again  # its sizes: what went meanwhile may have been put into another file
         found = again
     raise MovedError("files come and go")
 
