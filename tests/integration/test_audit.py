@@ -189,6 +189,11 @@ def test_ignores(tmp_path: Path) -> None:
     assert said["CVE-1999-0001"].severity is said["requests CVE-2021-33503"].severity is Severity.INFO
     assert found["urllib3 CVE-2021-33503"].severity is Severity.CRITICAL
     assert len(said) == 3
+    # One that was answered for again, and one that is written twice, are told of once.
+    renewed = {**ignores[1], "until": str(now + timedelta(days=9))}
+    judgement = pins(tmp_path, [FOLDER], ignores=[*ignores, ignores[2], renewed]).run()
+    assert of(judgement, "vulnerability")["requests CVE-2018-18074"].severity is Severity.INFO
+    assert set(of(judgement, "ignore")) == {"CVE-1999-0001", "requests CVE-2021-33503"}
 
 
 def test_a_clean_target_gives_no_finding_of_note(tmp_path: Path) -> None:

@@ -388,6 +388,8 @@ def test_environment(tmp_path: Path) -> None:
     }
     assert {u.where for u in listed.unlisted} == {"noversion-1.dist-info", "empty-1.dist-info"}
     assert not (tmp_path / "executed").exists()
+    (site / "django-3.2.dist-info" / "REQUESTED").unlink()  # then nothing says what was asked for by name
+    assert {p.direct for p in read_environment(trap).packages} == {None}
     (missing,) = read_environment(tmp_path / "none" / "bin" / "python").unlisted
     assert "no such environment" in missing.reason
 

@@ -45,7 +45,10 @@ def read_environment(interpreter: Path) -> Listed:
                 unlisted.append(taken)
             else:
                 packages.setdefault(taken)
-    return Listed(packages=tuple(packages), unlisted=bounded(unlisted, str(prefix)))
+    named = any(package.direct for package in packages)
+    # Where nothing at all was asked for by name (a copied environment, a tool's own installer), nobody can tell.
+    known = packages if named else dict.fromkeys(one.model_copy(update={"direct": None}) for one in packages)
+    return Listed(packages=tuple(known), unlisted=bounded(unlisted, str(prefix)))
 
 
 def _folders(prefix: Path) -> Iterator[Path]:

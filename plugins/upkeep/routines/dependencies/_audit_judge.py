@@ -30,10 +30,11 @@ def judge_known(known: Sequence[Known], settings: Settings, *, remembers: bool) 
 def judge_ignores(ignores: Sequence[Ignore], known: Sequence[Known], audited: Audited, today: str) -> list[Finding]:
     """Return what is wrong with what somebody answers for: over, or about nothing that is there."""
     found = []
-    for ignore in ignores:
-        subject = f"{ignore.package} {ignore.advisory}" if ignore.package else ignore.advisory
-        there = any(concerns(ignore, one.places) for one in known)
-        if ignore.until.isoformat() < today and there:
+    # Of several with one subject the last day counts: somebody has answered for it again.
+    newest = {_about(one): one for one in sorted(ignores, key=lambda one: one.until)}
+    for subject, ignore in newest.items():
+        there = [one for one in known if concerns(ignore, one.places)]
+        if ignore.until.isoformat() < today and any(one.ignored is None for one in there):
             found.append(
                 Finding(
                     check="ignore",
@@ -57,6 +58,10 @@ def judge_ignores(ignores: Sequence[Ignore], known: Sequence[Known], audited: Au
                 )
             )
     return found
+
+
+def _about(ignore: Ignore) -> str:
+    return f"{ignore.package} {ignore.advisory}" if ignore.package else ignore.advisory
 
 
 def counts(known: Sequence[Known], audited: Audited) -> tuple[Measurement, ...]:
