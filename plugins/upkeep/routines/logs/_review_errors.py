@@ -28,6 +28,7 @@ def judge(report: LogReport, history: History, catalogue: Catalogue, settings: S
         *_new(report, history, catalogue, settings, first=known is None),
         *_spike(report, history, settings),
         *_silent(report, history, settings),
+        *(_nobody_knows() if known is None and not report.entries and not catalogue.reachable else ()),
         *_listed(report),
     ]
     return Judgement(measurements=tuple(_measured(report)), findings=tuple(findings))
@@ -90,6 +91,9 @@ def _new(
         yield _nothing_known(report, catalogue)
         return
     before = history.latest("pattern")
+    if not before and _lost(history):
+        yield _unreachable()
+        return
     fresh = [p for p in report.patterns if p.text not in before]
     for pattern in fresh[: settings.top]:
         yield from judged(
@@ -113,10 +117,20 @@ def _new(
             )
 
 
+def _lost(history: History) -> bool:
+    """Tell whether no pattern is known though there were errors: the ledger went away between two questions."""
+    errors = history.series("errors", "", 28)
+    return not errors or any(point.value for point in errors)
+
+
+def _unreachable() -> Finding:
+    message = "whether its errors are new is unknown: the ledger, which remembers them, cannot be reached"
+    return unknown("new_pattern", "", message, "bring the ledger's database back (connection upkeep_ledger)")
+
+
 def _nothing_known(report: LogReport, catalogue: Catalogue) -> Finding:
     if not catalogue.reachable:
-        message = "whether its errors are new is unknown: the ledger, which remembers them, cannot be reached"
-        return unknown("new_pattern", "", message, "bring the ledger's database back (connection upkeep_ledger)")
+        return _unreachable()
     message = f"the first review of this log: none of its {len(report.patterns)} error patterns is called new"
     return told("new_pattern", "", message, "from the next run on, new ones are")
 
@@ -152,6 +166,11 @@ def _silent(report: LogReport, history: History, settings: Settings) -> Iterator
             limit="1",
             hint="does the program run, and does it write to these files (after a rotation: was it told to reopen)?",
         )
+
+
+def _nobody_knows() -> Iterator[Finding]:
+    message = "not one entry in this window; whether that is usual is unknown: the ledger cannot be reached"
+    yield unknown("silent", "", message, "bring the ledger's database back (connection upkeep_ledger)")
 
 
 def _listed(report: LogReport) -> Iterator[Finding]:
