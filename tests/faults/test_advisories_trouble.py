@@ -234,6 +234,20 @@ class TestFolder:
         bench = pins(tmp_path / "m", [{"folder": str(folder)}], SAFE)
         assert "youngest advisory of PyPI" in troubled(bench, Verdict.UNKNOWN, content_age_days=90)
 
+    def test_half_a_mirror(self, tmp_path: Path) -> None:
+        """A folder that has lost many of its files finds nothing in them: unknown, until it is as it was."""
+        folder = self.mirror(tmp_path)
+        bench = pins(tmp_path / "m", [{"folder": str(folder), **MANY}], SAFE)
+        assert not of(bench.run(), "mirror")
+        for path in sorted(folder.glob("*.json"))[::2]:
+            path.rename(tmp_path / path.name)
+        for _ in range(3):
+            (told,) = of(bench.later(days=7).run(), "mirror").values()
+            assert told.severity is Severity.UNKNOWN and "lately" in told.message
+        for path in tmp_path.glob("*.json"):
+            path.rename(folder / path.name)
+        assert not of(bench.later(days=7).run(), "mirror")
+
     def test_times_in_the_future_are_not_new(self, tmp_path: Path) -> None:
         """A file or an advisory of next year does not make a mirror that has stopped look fresh for ever."""
         folder = self.mirror(tmp_path)

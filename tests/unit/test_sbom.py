@@ -66,13 +66,25 @@ def test_the_bill_is_valid_and_holds_everything() -> None:
     lodash = components["pkg:npm/lodash@4.17.11"]
     assert [p["value"] for p in lodash["properties"] if p["name"] == "upkeep:where"] == ["a", "b"]
     assert components["pkg:npm/%40scope/b@1.2.3-beta.1%2Bb"]["group"] == "@scope"
-    assert bom["metadata"]["properties"] == [{"name": "upkeep:unlisted", "value": "r.txt:3: an address"}]
+    assert bom["metadata"]["properties"] == [
+        {"name": "upkeep:unlisted", "value": "r.txt:3: an address"},
+        {"name": "upkeep:verdict", "value": "vulnerable"},
+    ]
     django, other = sorted(bom["vulnerabilities"], key=lambda v: v["id"])
     assert (
         django["affects"][0]["ref"] == "pkg:pypi/django@3.2.0" and django["recommendation"] == "update to django: 3.2.5"
     )
     assert (django["ratings"][0]["severity"], django["ratings"][0]["score"]) == ("critical", 9.8)
     assert other["ratings"][0]["severity"] == "unknown"
+
+
+def test_a_bill_tells_when_nobody_answered() -> None:
+    """Without vulnerabilities, because the source was away: that stands in it."""
+    away = Unlisted(where="osv", reason="no connection", hint="x")
+    audited = Audited(verdict=Verdict.UNKNOWN, listed=LISTED, problems=(away,), unanswered=LISTED.packages)
+    said = {p["name"]: p["value"] for p in json.loads(cyclonedx(LISTED, audited))["metadata"]["properties"]}
+    assert said["upkeep:verdict"] == "unknown"
+    assert (said["upkeep:problem"], said["upkeep:unanswered"]) == ("osv: no connection", "5 packages")
 
 
 def test_the_same_packages_give_the_same_text() -> None:

@@ -43,6 +43,7 @@ def cyclonedx(
 
     bom = Bom(components=list(_components(listed.packages)))
     bom.metadata.properties.update(_unlisted(listed))
+    bom.metadata.properties.update(_unanswered(audited) if audited else ())
     bom.vulnerabilities.update(_vulnerabilities(audited.vulnerabilities if audited else ()))
     found = json.loads(make_outputter(bom, OutputFormat.JSON, SchemaVersion.V1_6).output_as_string())
     _relate(found, subject, listed)
@@ -124,6 +125,17 @@ def _unlisted(listed: Listed) -> Iterable[Any]:
 
     for one in listed.unlisted:
         yield Property(name="upkeep:unlisted", value=f"{one.where}: {one.reason}")
+
+
+def _unanswered(audited: Audited) -> Iterable[Any]:
+    """Nor may a bill without vulnerabilities look like one of which somebody has said that there are none."""
+    from cyclonedx.model import Property
+
+    yield Property(name="upkeep:verdict", value=audited.verdict.value)
+    for one in audited.problems:
+        yield Property(name="upkeep:problem", value=f"{one.where}: {one.reason}")
+    if audited.unanswered:
+        yield Property(name="upkeep:unanswered", value=f"{len(audited.unanswered)} packages")
 
 
 def _vulnerabilities(known: Iterable[Vulnerability]) -> Iterable[CdxVulnerability]:

@@ -7,11 +7,16 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from upkeep.core.audit import Audited, CrossChecked, Unlisted, Verdict
+from upkeep.core.job import History
 from upkeep.core.model import Finding, Measurement, Severity
 
 # What follows the file's name: a line, or an entry in it.
 _INSIDE = re.compile(r":\s?\d+$|: .*$|, entry.*$")
 _TOLD = 5
+_HELD = "source.advisories"
+_RUNS = 4
+# Ours: the published databases have not lost one in a hundred at once.
+_KEPT = 0.9
 
 
 def troubles(audited: Audited) -> list[Finding]:
@@ -57,6 +62,26 @@ def remarks(audited: Audited, whole: bool) -> list[Finding]:
     return found
 
 
+def shrunk(audited: Audited, history: History) -> Iterable[Finding]:
+    """Yield a finding for each folder that holds far fewer advisories than lately: a copy that was cut off looks so.
+
+    Mirrors only grow, but for the few that are withdrawn. Compared with the last few runs, so that it ends by itself.
+    """
+    for state in audited.sources:
+        past = [point.value for point in history.series(_HELD, state.place, _RUNS)]
+        if state.advisories is not None and past and state.advisories < _KEPT * max(past):
+            yield Finding(
+                check="mirror",
+                subject=state.place,
+                severity=Severity.UNKNOWN,
+                message=f"{state.place} holds {state.advisories} advisories and held {max(past):.0f} lately: what is"
+                " missing cannot be found, whatever the verdict says",
+                observed=str(state.advisories),
+                limit=f"{_KEPT * max(past):.0f}",
+                hint="let the mirror run again to its end, and see why it stopped or removed so many",
+            )
+
+
 def crossed(checked: CrossChecked | None, wanted: bool) -> list[Finding]:
     """Return what a second program sees otherwise, or that it saw nothing."""
     if not wanted:
@@ -84,7 +109,7 @@ def ages(audited: Audited, now: datetime) -> Iterable[Measurement]:
         yield Measurement(name="source.answered", value=state.answered, unit="count", subject=state.place)
         yield Measurement(name="source.seconds", value=round(state.seconds, 4), unit="s", subject=state.place)
         if state.advisories is not None:
-            yield Measurement(name="source.advisories", value=state.advisories, unit="count", subject=state.place)
+            yield Measurement(name=_HELD, value=state.advisories, unit="count", subject=state.place)
         if state.newest is not None:
             age = (now - state.newest).total_seconds() / 86400
             yield Measurement(name="source.age", value=round(age, 3), unit="days", subject=state.place)

@@ -15,6 +15,7 @@ when its severity is critical or high, else a warning. All others are on record 
 - `vulnerability`: update the package to the version in the hint (the routine `dependencies.update` proposes it), or
   have somebody answer for it for a while: `ignores` of the target, with owner, reason and `until`.
 - `source`: a source is away, too old, damaged or knows nothing of the ecosystem. Nothing is known until it is back.
+- `mirror` (unknown): a folder has lost a tenth of its advisories or more: a copy that was cut off.
 - `unlisted`: a manifest has lines whose package or version cannot be known. Pin them, or audit the environment.
 - `verdict`: packages of which no source said anything, or a target that holds no package at all.
 - `ignore`: what somebody answered for is over and still there; the vulnerability counts again.
@@ -105,6 +106,7 @@ def judge(job: Job[DependenciesTarget, Settings], seen: Seen) -> Judgement:
     findings = (
         *_audit_judge.judge_ignores(job.target.ignores, known, audited, today.isoformat()),
         *_audit_trouble.troubles(audited),
+        *_audit_trouble.shrunk(audited, job.tools.history),
         *_audit_trouble.remarks(audited, whole=_whole(job.target, audited)),
         *_audit_trouble.crossed(seen.crossed, settings.cross_check),
     )
