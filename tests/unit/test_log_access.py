@@ -19,6 +19,7 @@ from upkeep.adapters.log_access_routes import _normalised, _replaced
 from upkeep.adapters.log_access_rules import LIKELY, RULES, SPECIAL, attacks, decoded
 from upkeep.adapters.log_access_secrets import LIKELY as SECRET
 from upkeep.adapters.log_access_secrets import redacted, secrets, shown
+from upkeep.adapters.log_access_track import NEVER
 from upkeep.adapters.log_access_words import FRONT
 
 LINE = b'10.0.0.1 - - [10/Oct/2026:13:55:36 +0000] "GET /a/1?b=2 HTTP/1.1" 200 512 "-" "Mozilla/5.0 (X11)" 0.123'
@@ -39,9 +40,8 @@ SHAPES = [
 def at_once(lines: list[bytes], timed: bool) -> tuple[list[tuple[object, ...] | None], list[int]]:
     """Return what the block reader makes of lines, None for those that it leaves over."""
     text = Text.of(b"\n".join(lines) + b"\n")
-    batch, outside, left = parse(text, -(1 << 60), 1 << 60, timed=timed, unit=1000.0)
-    assert outside == 0
-    rest = set(left.tolist())
+    batch, when = parse(text, -(1 << 60), 1 << 60, timed=timed, unit=1000.0)
+    rest = set(np.flatnonzero(when == NEVER).tolist())
     order = [n for n in range(len(lines)) if n not in rest]
     assert len(batch) == len(order)
     made: list[tuple[object, ...] | None] = [None] * len(lines)

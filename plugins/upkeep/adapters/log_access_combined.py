@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np  # noqa: TID253 - imported by log_access inside its function only
 
 from upkeep.adapters.log_access_batch import METHODS, Batch, encoded
+from upkeep.adapters.log_access_track import NEVER
 from upkeep.adapters.log_access_words import (
     BACK,
     FRONT,
@@ -76,8 +77,8 @@ class _Rows:
         return column
 
 
-def parse(text: Text, start: int, end: int, *, timed: bool, unit: float) -> tuple[Batch, int, Array]:
-    """Return the lines in [start, end) (seconds since 1970), how many are outside, and the numbers of those left over.
+def parse(text: Text, start: int, end: int, *, timed: bool, unit: float) -> tuple[Batch, Array]:
+    """Return the lines in [start, end) (seconds since 1970), and the time of each line: NEVER, where it is left over.
 
     :param unit: what a request time is multiplied with to give milliseconds.
     """
@@ -88,14 +89,13 @@ def parse(text: Text, start: int, end: int, *, timed: bool, unit: float) -> tupl
     _time(text, rows)
     _duration(text, rows, timed=timed, unit=unit)
     codes, clients = _clients(text, rows)
-    left = np.ones(len(text.start), bool)
-    left[rows.line] = False
     at = rows.values["at"]
     inside = (at >= start) & (at < end)
-    outside = len(inside) - int(inside.sum())
+    when = np.full(len(text.start), NEVER)
+    when[rows.line] = at
     codes = codes[inside]
     rows.keep(inside)
-    return _batch(text, rows, codes, clients), outside, np.flatnonzero(left)
+    return _batch(text, rows, codes, clients), when
 
 
 def _shaped(text: Text) -> _Rows:

@@ -17,6 +17,7 @@ from upkeep.adapters.log_access_secrets import secrets
 from upkeep.adapters.log_access_words import Array
 
 _TARGET_LIMIT = 4096
+_TIES = 100
 
 
 @dataclass
@@ -27,7 +28,8 @@ class Seen:
     sample: bytes = b""
     route: bytes = b""
     first: int = 1 << 62
-    best: int = -1
+    best: tuple[int, int] = (-1, 0)
+    """How far the example got, and when (negative: earlier is better)."""
 
 
 class Hostile:
@@ -111,7 +113,8 @@ class Hostile:
         for kind in {kind for kind, _, _ in secrets(text[: 4 * _TARGET_LIMIT])}:
             self.leaks.add((kind, route), count)
             if len(self.leak_samples) < 4 * self.leaks.limit:
-                self.leak_samples.setdefault((kind, route), text[:_TARGET_LIMIT])
+                key, sample = (kind, route), text[:_TARGET_LIMIT]
+                self.leak_samples[key] = min(sample, self.leak_samples.get(key, sample))
 
 
 def _grouped(codes: Array, rows: Array) -> Iterator[tuple[int, Array]]:
@@ -123,19 +126,28 @@ def _grouped(codes: Array, rows: Array) -> Iterator[tuple[int, Array]]:
 
 
 def _count(seen: Seen, batch: Batch, rows: Array, text: bytes | None, named: Routes | None) -> None:
-    """Count requests. The example is the first of those that got farthest: answered, failed, redirected, refused."""
+    """Count requests. The example is the first of those that got farthest: answered, failed, redirected, refused.
+
+    Of those of one second it is the least one, so that it does not depend on where blocks begin.
+    """
     if not len(rows):
         return
     hundreds = batch.status[rows] // 100
     seen.answers += np.bincount(hundreds, minlength=10)[:10]
     seen.first = min(seen.first, int(batch.at[rows].min()))
     rank = np.array([0, 0, 3, 1, 0, 2, 0, 0, 0, 0])[hundreds]
-    best = int(rank.argmax())
-    if rank[best] > seen.best:
-        seen.best = int(rank[best])
-        row = int(rows[best])
-        seen.sample = (batch.target[row].as_py() if text is None else text)[:_TARGET_LIMIT]
-        seen.route = named.of(row) if named is not None else b""
+    farthest = rows[rank == rank.max()]
+    at = batch.at[farthest]
+    best = (int(rank.max()), -int(at.min()))
+    if best < seen.best:
+        return
+    told = [
+        ((batch.target[row].as_py() if text is None else text)[:_TARGET_LIMIT], named.of(row) if named else b"")
+        for row in farthest[at == at.min()][:_TIES].tolist()
+    ]
+    if best == seen.best:
+        told.append((seen.sample, seen.route))
+    seen.best, (seen.sample, seen.route) = best, min(told)
 
 
 def _host(page: bytes) -> str:

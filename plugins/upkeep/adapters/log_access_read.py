@@ -20,11 +20,15 @@ _FREE = 64 << 20
 
 @dataclass(frozen=True)
 class Block:
-    """Whole lines of a file, beginning at `offset` of its text. `whole` is False for a piece of an overlong line."""
+    """Whole lines of a file, beginning at `offset` of its text. `whole` is False for a piece of an overlong line.
+
+    `ended` is False for the last line of a file that lacks its newline, which is added: it may be being written.
+    """
 
     offset: int
     data: bytes
     whole: bool = True
+    ended: bool = True
 
 
 def read(segment: Segment, options: AccessOptions, unread: list[Unread]) -> Iterator[Block]:
@@ -147,4 +151,4 @@ def _lines(pieces: Iterator[bytes], offset: int, longest: int) -> Iterator[Block
             yield Block(offset, carry[:1000], whole=False)
             carry, offset, skipping = b"", offset + len(carry), True
     if carry:
-        yield Block(offset, carry + b"\n")
+        yield Block(offset, carry + b"\n", ended=False)

@@ -113,7 +113,7 @@ def _answers(hundreds: Array) -> Answers:
 
 
 def _most[K](seen: dict[K, Seen]) -> list[tuple[K, Seen]]:
-    return sorted(seen.items(), key=lambda item: -int(item[1].answers.sum()))
+    return sorted(seen.items(), key=lambda item: (-int(item[1].answers.sum()), str(item[0])))
 
 
 def _routes(tally: Tally) -> Iterator[RouteUse]:
@@ -121,7 +121,7 @@ def _routes(tally: Tally) -> Iterator[RouteUse]:
     table = tally.routes
     used = table.counts[1 : len(table.names)]
     columns = [ROUTE.index(c) for c in ("requests", "errors_5xx", "took")]
-    for row in _leaders(used[:, columns], tally.options.top):
+    for row in _leaders(used[:, columns], tally.options.top, table.names[1:]):
         count = used[row]
         yield RouteUse(
             route=shown(table.names[row + 1]),
@@ -136,18 +136,23 @@ def _clients(tally: Tally) -> Iterator[ClientUse]:
     columns = [0, *PRECIOUS, *(CLIENT.index(c) for c in ("denied", "not_found", "writes_failed", "uploads", "tokens"))]
     # Errors 4xx and 5xx together, as CM-S01 counts them.
     errors = used[:, CLIENT.index("errors_4xx")] + used[:, CLIENT.index("errors_5xx")]
-    for row in _leaders(np.column_stack((used[:, columns], errors)), tally.options.top):
+    for row in _leaders(np.column_stack((used[:, columns], errors)), tally.options.top, names):
         counts = dict(zip(CLIENT, used[row].tolist(), strict=True))
         yield ClientUse(client=shown(names[row].as_py()), **counts)
 
 
-def _leaders(counts: Array, top: int) -> list[int]:
-    """Return the rows that are among the `top` of any column, by their first column."""
+def _leaders(counts: Array, top: int, names: Any) -> list[int]:
+    """Return the rows that are among the `top` of any column, by their first column, and of equal ones by name."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    by_name = pc.sort_indices(pa.array(names, pa.binary())).to_numpy().astype(np.int64)
+    place = np.argsort(by_name)
     found: set[int] = set()
     for column in range(counts.shape[1]):
-        order = np.argsort(-counts[:, column], kind="stable")[:top]
+        order = by_name[np.argsort(-counts[by_name, column], kind="stable")[:top]]
         found.update(int(row) for row in order if counts[row, column] > 0)
-    return sorted(found, key=lambda row: (-int(counts[row, 0]), row))
+    return sorted(found, key=lambda row: (-int(counts[row, 0]), int(place[row])))
 
 
 def _bursts(tally: Tally) -> list[Burst]:

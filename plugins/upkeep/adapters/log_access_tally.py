@@ -79,12 +79,12 @@ class Tally:
         self._slowest(batch)
 
     def _slowest(self, batch: Batch) -> None:
-        """Keep the slowest requests, of equal ones the earliest."""
+        """Keep the slowest requests, of equal ones the earliest, wherever in the log they stand."""
         most = self.options.slowest
         if not most:
             return
         least = self.slowest[-1][0] if len(self.slowest) >= most else -1
-        late = np.flatnonzero(batch.took > least)
+        late = np.flatnonzero(batch.took >= max(least, 0))
         if len(late) > most:
             late = late[np.lexsort((batch.at[late], -batch.took[late]))[:most]]
         self.slowest += [
@@ -94,7 +94,7 @@ class Tally:
             )
             for n in late.tolist()
         ]  # fmt: skip
-        self.slowest = sorted(self.slowest, key=lambda s: (-s[0], s[1]))[:most]
+        self.slowest = sorted(self.slowest, key=lambda s: (-s[0], *s[1:]))[:most]
 
     def _route(self, batch: Batch, named: Routes) -> None:
         table, code = self.routes, named.code

@@ -54,6 +54,8 @@ class FileMark(Model):
     timed: bool
     earliest: int | None
     latest: int | None
+    last: int | None = None
+    """The moment of the last line that has one."""
     born: datetime | None = None
     """A moment at which the file was not there yet: the run before the one that saw it first did not."""
     positions: tuple[Position, ...] = ()

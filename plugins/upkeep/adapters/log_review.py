@@ -56,7 +56,7 @@ class Reader:
 
     def access(self, order: ReviewOrder, options: AccessOptions) -> tuple[LogReport, AccessReview]:
         """Read the lines of a window of an access log. :raises TransientError: as `review`."""
-        return self._steadily(order, lambda: review_files(order, options))
+        return self._steadily(order, lambda: review_files(order, options, self._folder))
 
     def _steadily[R](self, order: ReviewOrder, work: Callable[[], R]) -> R:
         """Do it again when files were moved meanwhile."""
