@@ -74,6 +74,42 @@ def test_classes_as_scikit_learn_counts_them(tmp_path: Path, seed: int, kind: st
     assert (found.macro.precision, found.macro.recall, found.macro.f1) == pytest.approx(macro[:3], abs=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("truth", "said"),
+    [
+        (["1", "0"], [True, False]),
+        (["True", "False"], [1, 0]),
+        (["1.0", "0.0"], [1, 0]),
+        (["t", "f"], [True, False]),
+        (["True", "False"], ["true", "false"]),
+        ([1.0, 0.0], ["1", "0"]),
+    ],
+)
+def test_one_truth_in_different_clothes(tmp_path: Path, truth: list[Any], said: list[Any]):
+    """Yes and no are the same as text, number or boolean; the shares keep the names that the predictions have."""
+    table(tmp_path / "d", truth=truth * 5, said=said * 5, p=[0.9, 0.1] * 5)
+    found = scores(tmp_path / "d", probability="p", positive=True)
+    assert (found.accuracy, found.brier, len(found.classes)) == (1.0, pytest.approx(0.01), 2)
+    table(tmp_path / "e", truth=pa.nulls(2, pa.string()), said=said)
+    assert set(scores(tmp_path / "e").shares) == set(found.shares)
+
+
+def test_labels_and_predictions_that_cannot_meet(tmp_path: Path):
+    """Words beside numbers are a fault of the query, not a model that is always wrong."""
+    table(tmp_path / "d", truth=["approved", "denied"] * 50, said=[1, 0] * 50)
+    system: Any = type("S", (), {"name": "s", "zone": NOW.tzinfo, "targets": {}})()
+    asked = Labels.model_validate(labels(tmp_path / "d"))
+    found = ModelScores(ScoringData(str, str))(asked, system, Window(start=START, end=NOW), (), 0)
+    assert isinstance(found, NoScores) and "'approved'" in found.message and "'0', '1'" in found.message
+
+
+def test_a_positive_that_no_label_is(tmp_path: Path):
+    """Without a positive label nobody knows what the probability is of: no calibration rather than a wrong one."""
+    table(tmp_path / "d", truth=["spam", "ham"] * 5, said=["spam", "ham"] * 5, p=[0.9, 0.1] * 5)
+    assert scores(tmp_path / "d", probability="p").brier is None
+    assert scores(tmp_path / "d", probability="p", positive="spam").brier == pytest.approx(0.01)
+
+
 def test_calibration(tmp_path: Path):
     """Brier score is scikit-learn's; the expected calibration error is as defined; odd probabilities are counted."""
     dice = np.random.default_rng(3)
@@ -156,6 +192,14 @@ def test_accuracy_below_the_guides_limit(care: Care):
     assert found.severity is Severity.WARNING and found.limit == "95 %" and "weakest is class" in found.message
 
 
+def test_a_limit_that_cannot_be_checked(care: Care):
+    """A limit for a score that there is not is unknown, and does not pass for kept."""
+    care.target["thresholds"]["brier"] = {"warning": 0.2}
+    fill(care)
+    found = care.run("scores", importance=False).found("brier")
+    assert found.severity is Severity.UNKNOWN and "probability" in found.hint
+
+
 @pytest.mark.parametrize(
     ("rows", "labelled", "severity", "judged"),
     [
@@ -186,8 +230,10 @@ def test_rows_that_never_got_a_label(care: Care, tmp_path: Path):
 
 
 def test_no_labels_and_no_rows(care: Care):
-    """Nothing asked in the window is information; no labels configured too; files that are away are unknown."""
+    """Nothing asked in the window is information, where that is known; so are labels that nobody configured."""
     fill(care, day=-9)
+    assert care.run("scores").found("labels").severity is Severity.UNKNOWN
+    care.target["scoring"] = care.target["labels"]["source"]
     assert care.run("scores").found("labels").severity is Severity.INFO
     del care.target["labels"]
     assert care.run("scores").found("labels").severity is Severity.INFO
@@ -251,10 +297,10 @@ def test_importance_and_documentation(care: Care):
 def test_importance_that_changed(care: Care):
     """A feature that the model suddenly leans on less is told, when the change is larger than chance and limit."""
     with_features(care)
-    for _ in range(5):
-        assert care.run("scores").troubles == []
+    for _ in range(2):
+        assert care.run("scores", windows=2).troubles == []
     with_features(care, clicks=np.zeros(300))
-    found = {f.subject: f.severity for f in care.run("scores").findings if f.check == "importance"}
+    found = {f.subject: f.severity for f in care.run("scores", windows=2).findings if f.check == "importance"}
     assert found["clicks"] is Severity.WARNING and "noise" not in found
 
 

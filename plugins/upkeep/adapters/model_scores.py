@@ -57,6 +57,8 @@ class ModelScores:
                     )
                 if trouble := tally.add(batch):
                     return NoScores(trouble, "is `labels.task` right? numbers without end are `regression`")
+        if isinstance(tally, _Classes) and (apart := tally.apart()):
+            return NoScores(apart, "write both alike, in the query or in what writes the files")
         return _unread(rows) or tally.scores()
 
     def scored(self, target: ModelTarget, system: System, window: Window) -> int | NoScores:
@@ -147,6 +149,16 @@ class _Classes(_Tally):
         self.keep(batch, truth)
         return ""
 
+    def apart(self) -> str:
+        """Tell that labels are text and predictions are not, or the other way round, and no value is in both."""
+        known = {pair: count for pair, count in self._pairs.items() if None not in pair}
+        pairs = _one_kind(known)
+        labels, said = {label for label, _ in pairs}, {prediction for _, prediction in pairs}
+        if not known or not _is_mixed(known) or labels & said:
+            return ""
+        shown = [", ".join(sorted(f"{one!r:.40}" for one in values)[:3]) for values in (labels, said)]
+        return f"no prediction can be right: labels are {shown[0]}, predictions are {shown[1]}"
+
     def _calibrate(self, column: pa.Array, truth: list[Any]) -> None:
         import numpy as np
 
@@ -168,11 +180,15 @@ class _Classes(_Tally):
         known = {pair: count for pair, count in pairs.items() if None not in pair}
         total = sum(known.values())
         said: Counter[str] = Counter()
-        for (_, prediction), count in pairs.items():
+        # As they came: under the same names in windows whose labels have not come yet.
+        for (_, prediction), count in self._pairs.items():
             said[_name(prediction)] += count
         classes = _classes(known)
         rows, chance, hits = self._bins
         calibrated = float(rows.sum())
+        if len({label for label, _ in known}) > 1 and not hits.any():
+            # None of the labels is the positive one: then nobody knows what the probability is of.
+            calibrated = 0.0
         return Scores(
             rows=self.rows,
             labelled=self.labelled,
@@ -270,21 +286,39 @@ def _plain(value: Any) -> Any:
 
 
 def _same(one: Any, other: Any) -> bool:
-    return one is not None and (one == other or str(one).lower() == str(other).lower())
+    return one is not None and (one == other or _text(one) == _text(other))
 
 
 def _one_kind(pairs: Mapping[tuple[Any, Any], int]) -> Counter[tuple[Any, Any]]:
     """Return the pairs with labels and predictions that can be compared: as text where one of them is text."""
-    kinds = {isinstance(one, str) for pair in pairs for one in pair if one is not None}
+    as_text = any(isinstance(one, str) for pair in pairs for one in pair)
+    # Where both are text, `t` and `1` are names like others.
+    alike = _text if _is_mixed(pairs) else _spelling
     found: Counter[tuple[Any, Any]] = Counter()
     for (label, said), count in pairs.items():
-        pair = (label, said) if len(kinds) < 2 else (_text(label), _text(said))
-        found[pair] += count
+        found[(alike(label), alike(said)) if as_text else (label, said)] += count
     return found
 
 
+def _is_mixed(pairs: Mapping[tuple[Any, Any], int]) -> bool:
+    return len({isinstance(one, str) for pair in pairs for one in pair if one is not None}) > 1
+
+
+def _spelling(value: Any) -> Any:
+    return value.lower() if value in ("True", "TRUE", "False", "FALSE") else value
+
+
 def _text(value: Any) -> str | None:
-    return None if value is None else str(value).strip().lower()
+    """Return a value as text under which 1, "1.0", True, "true" and PostgreSQL's "t" are the same."""
+    if value is None:
+        return None
+    if isinstance(value, bool):
+        return str(int(value))
+    text = str(value).strip().lower()
+    try:
+        return str(_plain(float(text)))
+    except (ValueError, OverflowError):
+        return {"true": "1", "t": "1", "false": "0", "f": "0"}.get(text, text)
 
 
 def _name(value: Any) -> str:

@@ -40,7 +40,7 @@ def completeness(scores: Scores, scored: int | NoScores | None, settings: Any) -
     # Labels without their rows, or rows without their labels: the larger number is what there should be.
     rows = max(scores.rows, scored or 0)
     if not rows:
-        return False, [_labels(Severity.INFO, "the model was not asked about anything in this window", "0", "")]
+        return False, [_no_rows(asked=scored is not None)]
     percent = 100 * scores.labelled / rows
     seen = f"{scores.labelled} of {rows} rows have a label ({percent:.3g} %)"
     if not scores.labelled or percent < settings.least_labelled:
@@ -53,6 +53,14 @@ def completeness(scores: Scores, scored: int | NoScores | None, settings: Any) -
     if severity is Severity.OK:
         return True, []
     return True, [_labels(severity, f"{seen}: the scores are of these only", seen, f"{limit:g} %")]
+
+
+def _no_rows(*, asked: bool) -> Finding:
+    """Say that there is nothing to judge; without a look at what the model was asked, nobody knows why."""
+    if asked:
+        return _labels(Severity.INFO, "the model was not asked about anything in this window", "0", "")
+    unknown = "the labels have no row of this window, and without `scoring` nobody knows whether there should be any"
+    return _labels(Severity.UNKNOWN, unknown, "0", "at least one row")
 
 
 def _labels(severity: Severity, message: str, observed: str, limit: str) -> Finding:
@@ -82,6 +90,20 @@ def of_limits(target: ModelTarget, scores: Scores) -> Iterator[Finding]:
             observed=f"{value:.4g} {UNITS[name]}",
             limit=f"{limit:g} {UNITS[name]}",
             hint="look at model.drift of the same window; then decide about retraining (model.retraining)",
+        )
+
+
+def of_unmeasured(target: ModelTarget, scores: Scores) -> Iterator[Finding]:
+    """Yield the limits for which there is no score: whether they hold is not known."""
+    for name in sorted((set(target.thresholds) & set(UNITS)) - set(numbers(scores))):
+        yield Finding(
+            check=name,
+            subject="window",
+            severity=Severity.UNKNOWN,
+            message=f"a limit is set for {name}, which cannot be computed of the {scores.labelled} labelled rows",
+            observed="none",
+            hint="brier and ece need `labels.probability`, and `labels.positive` as the labels have it; mae, rmse and"
+            " r2 need `task: regression`, and r2 labels that differ; the others need `task: classification`",
         )
 
 

@@ -107,6 +107,7 @@ def judge(job: Job[ModelTarget, Settings], seen: Seen) -> Judgement:
     findings = [*told, *judging.of_distribution(job, seen.scores), *judging.of_odd(seen.scores)]
     if enough:
         findings += judging.of_limits(job.target, seen.scores)
+        findings += judging.of_unmeasured(job.target, seen.scores)
         findings += judging.of_importance(job, seen.importance)
     return Judgement(
         measurements=tuple(judging.measurements(seen.scores, seen.scored, seen.importance, enough)),
