@@ -318,6 +318,11 @@ def test_two_branches_in_one_second(bench: Bench, kind: str) -> None:
     stem = "upkeep/update-requirements-20261121T030000Z"
     assert kept == [stem, f"{stem}-1"]
     assert git(bench.folder, "for-each-ref", "--format=%(refname:short)", "refs/heads/upkeep").split("\n") == kept
+    # Nobody is asked again while a branch waits; without it they are.
+    found, actions = bench.plan()
+    assert not actions and found["branch_waits"].severity is Severity.INFO
+    git(bench.folder, "branch", "-D", *kept)
+    assert only(bench.plan()[1]).details["oid"] == action.details["oid"]
 
 
 def test_a_branch_whose_tests_fail_is_not_made(repository: Bench) -> None:

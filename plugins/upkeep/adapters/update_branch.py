@@ -14,13 +14,14 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from upkeep.adapters._package_run import ask
+from upkeep.adapters._package_run import Answer, ask
 from upkeep.adapters._package_text import UnreadableError, read_bytes
 from upkeep.adapters.process import environment
 from upkeep.adapters.update_file import MAX_BYTES, digest, run_tests
 from upkeep.core.outdated import Applied
 
 _NOBODY = {"NAME": "airflow-upkeep", "EMAIL": "airflow-upkeep@localhost"}
+_LOOKED_AT = 50
 _NONE = ""  # for `update-ref`: there is no such branch yet, by whichever hash the repository names things
 
 
@@ -34,6 +35,16 @@ def apply(
             return _Repository(path.parent, Path(scratch)).commit(path, expected, new, message, now, tests, timeout)
     except (UnreadableError, OSError) as error:
         return Applied(done=False, detail=f"{path}: {error}; no branch was made")
+
+
+def holding(path: Path, sha256: str) -> str:
+    """Return the newest branch of ours that has a file with this content; empty where none has, or nobody can tell."""
+    path = path.resolve()
+    try:
+        with tempfile.TemporaryDirectory(prefix="upkeep-branch-") as scratch:
+            return _Repository(path.parent, Path(scratch)).holding(path, sha256)
+    except (UnreadableError, OSError):
+        return ""
 
 
 class _Repository:
@@ -68,6 +79,16 @@ class _Repository:
         branch = self._free(place, now)
         self._git("update-ref", f"refs/heads/{branch}", made, _NONE)
         return Applied(done=True, detail=f"{place} is committed as {made[:12]}", kept=branch, tests=words)
+
+    def holding(self, path: Path, sha256: str) -> str:
+        """See `holding`."""
+        place = path.relative_to(self.top.resolve()).as_posix()
+        ours = self._git("for-each-ref", "--sort=-committerdate", "--format=%(refname)", "refs/heads/upkeep/update-*")
+        for name in ours.splitlines()[:_LOOKED_AT]:
+            said = self._ask("cat-file", "blob", f"{name}:{place}")
+            if said.code == 0 and digest(said.out) == sha256:
+                return name.removeprefix("refs/heads/")
+        return ""
 
     def _free(self, place: str, now: datetime) -> str:
         """Return the name of a branch that there is not yet: two manifests may be updated in one second."""
@@ -106,10 +127,13 @@ class _Repository:
             self._git("worktree", "remove", "--force", str(tree))
 
     def _git(self, *words: str, allowed: Sequence[int] = (0,)) -> str:
-        safe = ("-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false", "-c", "maintenance.auto=false")
-        author = {f"GIT_{role}_{part}": value for role in ("AUTHOR", "COMMITTER") for part, value in _NOBODY.items()}
-        env = environment(GIT_INDEX_FILE=str(self._scratch / "index"), GIT_TERMINAL_PROMPT="0", **author)
-        said = ask([self._program, *safe, *words], timeout=120, env=env, cwd=self._folder)
+        said = self._ask(*words)
         if said.code not in allowed:
             raise UnreadableError(f"git {words[0]} failed: {said.complaint}")
         return said.out.decode(errors="replace").strip()
+
+    def _ask(self, *words: str) -> Answer:
+        safe = ("-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false", "-c", "maintenance.auto=false")
+        author = {f"GIT_{role}_{part}": value for role in ("AUTHOR", "COMMITTER") for part, value in _NOBODY.items()}
+        env = environment(GIT_INDEX_FILE=str(self._scratch / "index"), GIT_TERMINAL_PROMPT="0", **author)
+        return ask([self._program, *safe, *words], timeout=120, env=env, cwd=self._folder)

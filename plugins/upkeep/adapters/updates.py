@@ -164,6 +164,10 @@ class Updates:
             return update_branch.apply(path, change.sha256, new, message=message, now=now, tests=tests, timeout=timeout)
         return update_file.apply(path, change.sha256, new, now=now, tests=tests, timeout=timeout)
 
+    def waiting(self, change: Change) -> str:
+        """Return the branch of ours that holds a change already; empty where there is none."""
+        return update_branch.holding(Path(change.manifest), change.new_sha256)
+
     def unfinished(self, manifest: str) -> str:
         """Return what an apply that was cut off has left in place untested; empty when there is nothing."""
         return update_file.unfinished(Path(manifest))

@@ -177,6 +177,10 @@ class Updater(Protocol):
         """
         ...
 
+    def waiting(self, change: Change) -> str:
+        """Return the branch of ours that holds a change already; empty where there is none."""
+        ...
+
     def unfinished(self, manifest: str) -> str:
         """Return what an apply that was cut off has left in place untested; empty when there is nothing."""
         ...

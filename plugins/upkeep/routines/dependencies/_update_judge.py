@@ -17,6 +17,7 @@ def judge(job: UpdateJob, seen: Seen) -> Judgement:
     findings = [
         *_advisories(seen),
         *_cut_off(seen),
+        *_waiting(seen),
         *_hopeless(seen),
         *_refused(seen),
         *_conflicts(seen.changes),
@@ -59,6 +60,17 @@ def _cut_off(seen: Seen) -> Iterator[Finding]:
             severity=Severity.WARNING,
             message=f"{manifest}: an update was cut off before its tests had passed; the old file is {kept}",
             hint="this run puts the old file back; the update is proposed again by the next one",
+        )
+
+
+def _waiting(seen: Seen) -> Iterator[Finding]:
+    for manifest, branch in seen.waiting:
+        yield Finding(
+            check="branch_waits",
+            subject=manifest,
+            severity=Severity.INFO,
+            message=f"{manifest}: its safe versions are on the branch {branch} and not where it is checked out",
+            hint=f"review and merge {branch}; delete it to have the update proposed again",
         )
 
 

@@ -34,8 +34,9 @@ def _put_back(seen: Seen) -> Iterator[Action]:
 
 
 def _manifests(job: UpdateJob, seen: Seen) -> Iterator[Action]:
+    waiting = dict(seen.waiting)
     for change in seen.changes:
-        if change.bumps and change.resolved != "conflict":
+        if change.bumps and change.resolved != "conflict" and change.manifest not in waiting:
             yield _change(job, change, seen.wanted)
 
 
@@ -54,7 +55,7 @@ def _change(job: UpdateJob, change: Change, wanted: tuple[Wanted, ...]) -> Actio
         details={
             # The change that was agreed to: another one, or another file, is not made.
             "oid": _identity(change, branch),
-            "diff": change.diff[:_DIFF],
+            "diff": _bounded(change.diff),
             "base_sha256": change.sha256,
             "new_sha256": change.new_sha256,
             "why": {one.name: f"{one.before} -> {one.after}: {one.why}" for one in change.bumps},
@@ -63,6 +64,12 @@ def _change(job: UpdateJob, change: Change, wanted: tuple[Wanted, ...]) -> Actio
             "apply": job.settings.apply,
         },
     )
+
+
+def _bounded(diff: str) -> str:
+    """Return a change as it fits into a request; whoever reads it must see that it is not all."""
+    left = len(diff) - _DIFF
+    return diff if left <= 0 else f"{diff[:_DIFF]}\n(cut: {left} more characters of the change are not shown)\n"
 
 
 def _identity(change: Change, branch: bool) -> str:

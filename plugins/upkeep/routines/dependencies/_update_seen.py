@@ -34,6 +34,8 @@ class Seen:
     cut_off: tuple[tuple[str, str], ...] = ()
     """Manifest and kept copy of what an earlier run has left untested."""
     manifests: tuple[str, ...] = ()
+    waiting: tuple[tuple[str, str], ...] = ()
+    """Manifest and the branch that holds its change already."""
 
 
 def observe(job: UpdateJob) -> Seen:
@@ -54,7 +56,9 @@ def observe(job: UpdateJob) -> Seen:
     able = target.ecosystem == "python" or (target.ecosystem == "npm" and settings.npm_apply)
     changes = _changes(job, manifests, wanted) if able and wanted and not cut_off else ()
     hopeless = tuple(one for one in live if not one.fixed)
-    return Seen(audited, wanted, hopeless, changes, unknown, None, cut_off, manifests)
+    branches = [(one.manifest, updates.waiting(one)) for one in changes if settings.apply == "branch" and one.bumps]
+    waiting = tuple((manifest, branch) for manifest, branch in branches if branch)
+    return Seen(audited, wanted, hopeless, changes, unknown, None, cut_off, manifests, waiting)
 
 
 def _audit(job: UpdateJob, listed: Listed, limits: Limits) -> Audited:

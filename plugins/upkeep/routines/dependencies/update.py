@@ -16,6 +16,7 @@ When it is not green:
 - `advisories` (unknown): nobody can say what needs an update. See the routine `dependencies.audit`.
 - `refused`: a vulnerable package that this cannot move (a range, an address, hashes that no index gives). By hand.
 - `conflict`: the smallest safe versions do not fit together. The resolver's words say which package stands in the way.
+- `branch_waits` (info): somebody agreed, and the branch is not merged yet. It is not proposed again while it is there.
 - `no_manifest` (info): an environment or an image without a file that could be changed. Build it anew.
 - `no_fix` (info): vulnerable, and no version without the fault exists yet. Watch it, or replace the package.
 - `patches` (unknown): the index could not say whether security-critical packages have patches.
