@@ -93,7 +93,7 @@ def lie_in_wait(at: int) -> None:
     really = os.kill
     for name in CALLS:
         if name == "kill":
-            setattr(os, name, around(os.kill, lambda pid, *_: pid != os.getpid()))
+            signal.pidfd_send_signal = around(signal.pidfd_send_signal, lambda *_: True)
         elif name == "open":
             os.open = around(os.open, lambda path, flags, *_: bool(flags & os.O_CREAT))
         else:

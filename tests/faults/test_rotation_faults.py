@@ -13,6 +13,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -154,7 +155,7 @@ def test_a_full_disk_changes_nothing(world: World, worker: Worker) -> None:
     """Compressing and copying need room: without it both say so (critical), leave nothing behind, and lose nothing."""
     text = os.urandom(20_000)
     stamp = int((world.now() - 8 * DAY).timestamp())
-    plain = world.write(f"app.log-20261101-{stamp}", text, days=8)
+    plain = world.write(f"app.log-{datetime.fromtimestamp(stamp, UTC):%Y%m%d}-{stamp}", text, days=8)
     live = world.write("app.log", text, days=8)
     _, said = worker.do(world, file_bytes=5000)
     assert [d[:3] for d in said["did"]] == [["rotate", "app.log", "done"], ["compress", "app.log", "failed"]]
@@ -311,7 +312,7 @@ def test_a_packed_file_that_does_not_decode_to_the_plain_one(world: World) -> No
     """Both stay, and it is critical; when they are equal, the plain one goes (a run was cut off before that)."""
     for number, days in enumerate((8, 9)):
         stamp = int((world.now() - days * DAY).timestamp())
-        plain = world.write(f"app{number}.log-20261101-{stamp}", days=days)
+        plain = world.write(f"app{number}.log-{datetime.fromtimestamp(stamp, UTC):%Y%m%d}-{stamp}", days=days)
         packed = gzip.compress(plain.read_bytes() if number else b"something else\n")
         world.write(f"{plain.name}.gz", packed, days=days)
         world.write(f"app{number}.log")
@@ -335,7 +336,7 @@ def test_deleted_and_still_open(world: World) -> None:
 def test_written_to_long_after_its_rotation(world: World) -> None:
     """A writer that no look at processes shows (another container) is found by the time of the rotated file."""
     stamp = int((world.now() - 2 * DAY).timestamp())
-    world.write(f"app.log-20261101-{stamp}", days=0.1)
+    world.write(f"app.log-{datetime.fromtimestamp(stamp, UTC):%Y%m%d}-{stamp}", days=0.1)
     world.write("app.log", days=1)
     assert world.run().found("late_lines").severity is Severity.WARNING
 
@@ -433,7 +434,7 @@ def test_deleted_files_that_are_no_logs_are_nobodys_business(world: World) -> No
 def test_more_came_after_a_cut_off_compression(world: World) -> None:
     """A compressed file that holds the beginning of the plain one is made anew: no line is lost."""
     stamp = int((world.now() - 8 * DAY).timestamp())
-    plain = world.write(f"app.log-20261101-{stamp}", "one\ntwo\nthree\n", days=8)
+    plain = world.write(f"app.log-{datetime.fromtimestamp(stamp, UTC):%Y%m%d}-{stamp}", "one\ntwo\nthree\n", days=8)
     text = plain.read_bytes()
     world.write(f"{plain.name}.gz", gzip.compress(text[:-6]), days=8)
     world.write("app.log")

@@ -115,7 +115,7 @@ def test_compresses_and_deletes_by_age_and_count(world: World) -> None:
     world.policy = {"keep": 3, "reopen": TOLD}
     for days in (1, 8, 9, 10, 40):
         stamp = int((world.now() - days * DAY).timestamp())
-        world.write(f"app.log-20261101-{stamp}", f"{days}\n" * 1000, days=days)
+        world.write(f"app.log-{datetime.fromtimestamp(stamp, UTC):%Y%m%d}-{stamp}", f"{days}\n" * 1000, days=days)
     world.write("app.log", b"", days=50)
     kept = [p for p in world.rotated() if p.stat().st_mtime > (world.now() - 9.5 * DAY).timestamp()]
     texts = [p.read_bytes() for p in kept]

@@ -81,7 +81,7 @@ def _is_beginning(fd: int, copied: str, leaf: str) -> bool:
         handles = []
         for name in (copied, leaf):
             try:
-                handle = os.open(name, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=fd)
+                handle = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=fd)
             except FileNotFoundError:
                 return False
             stack.callback(os.close, handle)

@@ -7,7 +7,7 @@ import re
 import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from upkeep.adapters import rotation_procs, rotation_when
 from upkeep.adapters.rotation_folder import Folder, OutsideError, fits
@@ -15,7 +15,7 @@ from upkeep.core.logs import Rotation
 from upkeep.core.model import Severity
 from upkeep.core.rotation import LiveLog, LogFolder, Refusal, RotatedFile, quoted, unquoted
 
-_OURS = re.compile(r"(?P<base>.+)-\d{8}-(?P<epoch>\d{9,11})(?P<packed>\.gz)?", re.DOTALL)
+_OURS = re.compile(r"(?P<base>.+)-(?P<date>\d{8})-(?P<epoch>\d{9,11})(?P<packed>\.gz)?", re.DOTALL)
 _DATED = re.compile(
     r"(?P<base>.+)[-.](?:\d{8}|\d{4}-\d\d-\d\d)(?:[-_T.]?[\d:-]{2,8})?(?P<packed>\.(?:gz|xz|bz2|zst))?", re.DOTALL
 )
@@ -94,7 +94,7 @@ class _View:
     def means(self, shown: str) -> bool:
         """Tell whether the policy means a file of this name: programs may have other deleted files open, on purpose."""
         leaf = unquoted(shown).rpartition("/")[2]
-        found = _OURS.fullmatch(leaf) or _DATED.fullmatch(leaf) or _NUMBERED.fullmatch(leaf)
+        found = ours(leaf) or _DATED.fullmatch(leaf) or _NUMBERED.fullmatch(leaf)
         return any(fits(name, glob) for name in (leaf, found["base"] if found else leaf) for glob in self.leaves)
 
     def _list(self, prefix: str, leaf: str) -> None:
@@ -238,12 +238,25 @@ class _View:
             )
 
 
+def ours(name: str) -> re.Match[str] | None:
+    """Return the match of a name that rotation here gives: the date is that of the second, in whatever zone."""
+    found = _OURS.fullmatch(name)
+    if found is None:
+        return None
+    try:
+        date = found["date"]
+        day = datetime(int(date[:4]), int(date[4:6]), int(date[6:]), tzinfo=UTC)
+        return found if abs(moment(int(found["epoch"]) - 43_200) - day) <= timedelta(days=1) else None
+    except ValueError:
+        return None
+
+
 def rotated_form(name: str, names: Iterable[str]) -> re.Match[str] | None:
     """Return the match of a name that a log was rotated to, with its `base`; None for a name that is none.
 
     Names of other programs' making count only beside the log itself: `worker.2` may be a log of its own.
     """
-    if found := _OURS.fullmatch(name):
+    if found := ours(name):
         return found
     for pattern in (_DATED, _NUMBERED):
         if (found := pattern.fullmatch(name)) and found["base"] in names:
@@ -256,7 +269,7 @@ def leftover_of(name: str) -> str | None:
     for ending in (MARK, COPY, COPIED, PACKING):
         if name.startswith(".") and name.endswith(ending):
             base = name[1 : -len(ending)]
-            found = _OURS.fullmatch(base) or _DATED.fullmatch(base)
+            found = ours(base) or _DATED.fullmatch(base)
             return found["base"] if found else base
     return None
 

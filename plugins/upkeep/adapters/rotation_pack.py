@@ -35,6 +35,8 @@ def pack(folder: Folder, file: RotatedFile, level: int, quiet_seconds: float) ->
                 if busy := _busy(handle, done, quiet_seconds) or _held_unseen(folder, handle, done):
                     os.unlink(f"{leaf}.gz", dir_fd=fd)  # the plain file has it all, and may have more
                     return busy
+                if not _is(fd, leaf, handle):
+                    return NotDone("changed", f"{file.name}: another file has taken its place meanwhile")
                 os.unlink(leaf, dir_fd=fd)
                 return done
             finally:
@@ -124,6 +126,11 @@ def _is_beginning(fd: int, packed: str, handle: int) -> bool:
     return 0 < got[2] < os.fstat(handle).st_size and _sum(_plain(handle, got[2])) == got
 
 
+def _is(fd: int, leaf: str, handle: int) -> bool:
+    """Tell whether a name still means an open file: other programs rename theirs, too."""
+    return os.path.samestat(os.stat(leaf, dir_fd=fd, follow_symlinks=False), os.fstat(handle))
+
+
 def _exists(fd: int, leaf: str) -> bool:
     try:
         os.stat(leaf, dir_fd=fd, follow_symlinks=False)
@@ -165,7 +172,7 @@ def _sum(blocks: Iterator[bytes]) -> tuple[int, str, int]:
 
 
 def _sum_packed(fd: int, leaf: str) -> tuple[int, str, int]:
-    handle = os.open(leaf, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=fd)
+    handle = os.open(leaf, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=fd)  # it may be a pipe
     try:
         return _sum(decoded(_plain(handle)))
     finally:

@@ -73,12 +73,16 @@ def _signal(pid: int, way: Reopen, old: OldFile) -> tuple[str, str]:
 
     An id in a forgotten file may by now be that of another program, which HUP or USR1 would end.
     """
-    holders, unseen = old.look()
-    kin = set(rotation_procs.family(pid))
-    if not kin & ({h.pid for h in holders} | set(unseen)):
-        who = ", ".join(map(str, holders)) or "nobody that can be seen"
-        return "", f"process {pid} of {way.pid_file} does not have the log open ({who} has): no signal was sent"
-    os.kill(pid, getattr(signal, f"SIG{way.signal}"))
+    process = os.pidfd_open(pid)  # it means the process that is looked at, and none that gets its id a moment later
+    try:
+        holders, unseen = old.look()
+        kin = set(rotation_procs.family(pid))
+        if not kin & ({h.pid for h in holders} | set(unseen)):
+            who = ", ".join(map(str, holders)) or "nobody that can be seen"
+            return "", f"process {pid} of {way.pid_file} does not have the log open ({who} has): no signal was sent"
+        signal.pidfd_send_signal(process, getattr(signal, f"SIG{way.signal}"))
+    finally:
+        os.close(process)
     return f"SIG{way.signal} to process {pid}", ""
 
 

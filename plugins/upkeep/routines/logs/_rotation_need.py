@@ -82,8 +82,8 @@ def to_delete(log: LiveLog, policy: Policy, coming: int = 0) -> tuple[RotatedFil
     """
     rotation = policy.rotation
     files = sorted(log.rotated, key=lambda f: (f.rotated or f.modified, f.name), reverse=True)
-    # A file that lies there both plain and compressed is one file, and first to be made so.
-    halves = {name for file in files if file.twin for name in (file.name, f"{file.name}.gz")}
+    # A file that lies there both plain and compressed is one file, and first to be made so; numbered ones never are.
+    halves = {name for file in files if file.twin and not file.numbered for name in (file.name, f"{file.name}.gz")}
     whole = [file for file in files if file.name not in halves]
     kept = len(whole) if rotation.keep is None else max(rotation.keep - coming - len(halves) // 2, 0)
     old = rotation.delete_after_days
