@@ -13,7 +13,7 @@ from packaging.version import Version
 
 from tests.integration.advisory_server import DATA
 from upkeep.adapters._package_text import UnreadableError
-from upkeep.adapters.advisories import _groups
+from upkeep.adapters.advisories import _groups, _rated
 from upkeep.adapters.advisories_answer import Hit
 from upkeep.adapters.advisories_cvss import rating_named, rating_of, score
 from upkeep.adapters.advisories_osv import Decision, decide, looked_up_as, read
@@ -127,6 +127,24 @@ def test_git_ranges_and_odd_versions_are_unclear() -> None:
     assert decided(odd, "1.0").applies == "unclear"
 
 
+def test_a_package_without_versions_is_unclear() -> None:
+    """An advisory that names a package and nothing else does not say that no version is affected."""
+    assert decided(advisory({}), "1.0") == Decision("unclear", why="it names no version and no range")
+
+
+def test_severity_of_one_package_and_in_a_word() -> None:
+    """A vector may stand beside the package that it is for; Ubuntu writes a word where others write a vector."""
+    package = Package(ecosystem="PyPI", name="some-thing", version="1.0", where="r.txt:1")
+    vector = {"type": "CVSS_V3", "score": "CVSS:3.1/AV:N/AC:L/PR:N/UI:N/S:U/C:H/I:H/A:H"}
+    low = {"type": "Ubuntu", "score": "low"}
+    for document, expected in (
+        (advisory({"versions": ["1.0"], "severity": [vector]}), (Rating.CRITICAL, 9.8)),
+        (advisory({"versions": ["1.0"]}, severity=[low]), (Rating.LOW, None)),
+        (advisory({"versions": ["1.0"], "severity": [low]}, severity=[vector]), (Rating.CRITICAL, 9.8)),
+    ):
+        assert _rated([Hit("PYSEC-2026-1", read(document))], package)[:2] == expected
+
+
 def test_an_odd_range_hides_no_other() -> None:
     """Where one range cannot be compared and another one shows that it applies, it applies."""
     odd, good = span(("introduced", "0"), ("fixed", "two")), span(("introduced", "0"), ("fixed", "3.0"))
@@ -154,7 +172,8 @@ def test_ranges_agree_with_specifiers(numbers: list[tuple[int, int]], at: int) -
     spans = list(zip(points[::2], points[1::2], strict=False))
     events = [e for a, b in reversed(spans) for e in (("introduced", f"1.{a}"), ("fixed", f"1.{b}"))]
     expected = any(Version(f"1.{at}") in SpecifierSet(f">=1.{a},<1.{b}") for a, b in spans)
-    assert (decided(advisory({"ranges": [span(*events)]}), f"1.{at}").applies == "yes") is expected
+    if events:
+        assert (decided(advisory({"ranges": [span(*events)]}), f"1.{at}").applies == "yes") is expected
 
 
 @pytest.mark.parametrize(
@@ -171,6 +190,8 @@ def test_ranges_agree_with_specifiers(numbers: list[tuple[int, int]], at: int) -
         (advisory({"versions": [1.1]}), "`affected.0.versions.0`"),
         (advisory({}, aliases=[{"a": 1}]), "`aliases.0`"),
         ({"id": "X-1", "modified": "2026-01-01T00:00:00Z", "affected": ["django"]}, "`affected.0`"),
+        (advisory({"ranges": [span(("fixed", "1.0"))]}), "it has no `introduced`"),
+        (advisory({"ranges": [span()]}), "it has no `introduced`"),
     ],
 )
 def test_what_is_no_advisory_is_named(document: Any, reason: str) -> None:

@@ -128,10 +128,13 @@ def _rated(hits: Sequence[Hit], package: Package) -> tuple[Rating, float | None,
     scored, worded = list[tuple[float, str]](), list[tuple[Rating, str]]()
     ecosystem, name, _ = looked_up_as(package)
     for advisory in (hit.advisory for hit in hits if hit.advisory):
-        for vector in advisory.severity:
-            if (value := advisories_cvss.score(vector.score)) is not None:
-                scored.append((value, f"{advisory.id} {vector.score}"))
-        for word in (advisory.word, *(part.word for part in advisory.about(ecosystem, name))):
+        parts = advisory.about(ecosystem, name)
+        vectors = [one.score for one in (*advisory.severity, *(one for part in parts for one in part.severity))]
+        for vector in vectors:
+            if (value := advisories_cvss.score(vector)) is not None:
+                scored.append((value, f"{advisory.id} {vector}"))
+        # Of Ubuntu a "vector" is a word.
+        for word in (advisory.word, *(part.word for part in parts), *vectors):
             if (rating := advisories_cvss.rating_named(word)) is not Rating.UNKNOWN:
                 worded.append((rating, f"{advisory.id} {word}"))
     if scored:

@@ -24,7 +24,7 @@ from upkeep.core.audit import Limits, SourceState
 
 _SUFFIXES = (".json", ".yaml", ".yml")
 _MAX_FILE = 8 << 20
-_FORMAT = "2"
+_FORMAT = "3"
 _AHEAD = timedelta(days=1)
 """By how much a clock elsewhere may be ahead. A time later than that says nothing: it would look new for ever."""
 _LEFT_AFTER = 3600

@@ -43,24 +43,32 @@ class Range(_Part):
     type: _Text
     events: Annotated[tuple[Event, ...], Field(max_length=20_000)] = ()
 
+    @pydantic.model_validator(mode="after")
+    def _begins(self) -> Range:
+        """The format demands it, and what begins nowhere would affect nothing."""
+        if self.type != "GIT" and not any(event.introduced is not None for event in self.events):
+            raise ValueError("it has no `introduced`")
+        return self
+
 
 class _Named(_Part):
     ecosystem: _Text
     name: _Text
 
 
+class _Rated(_Part):
+    type: _Text
+    score: _Text
+
+
 class Affected(_Part):
-    """One package of an advisory. `word` is a severity for this package alone."""
+    """One package of an advisory. `severity` and `word` are for this package alone."""
 
     package: _Named | None = None
     ranges: Annotated[tuple[Range, ...], Field(max_length=5000)] = ()
     versions: Annotated[tuple[_Text, ...], Field(max_length=100_000)] = ()
+    severity: Annotated[tuple[_Rated, ...], Field(max_length=50)] = ()
     word: str = ""
-
-
-class _Rated(_Part):
-    type: _Text
-    score: _Text
 
 
 class Advisory(_Part):
@@ -142,7 +150,7 @@ def _summary(document: dict[str, Any]) -> str:
 def _affected(part: Any) -> Any:
     if not isinstance(part, dict):
         return part
-    kept = {key: part[key] for key in ("package", "ranges", "versions") if part.get(key) is not None}
+    kept = {key: part[key] for key in ("package", "ranges", "versions", "severity") if part.get(key) is not None}
     return {**kept, "word": _word(part)}
 
 
@@ -195,7 +203,9 @@ def decide(advisory: Advisory, ecosystem: str, name: str, version: str) -> Decis
     if puzzle:
         return Decision("unclear", why=f"versions cannot be compared: {puzzle}")
     if parts and not ranges and not any(part.versions for part in parts):
-        return Decision("unclear", why="it names commits of a repository, not versions")
+        commits = any(part.ranges for part in parts)
+        told = "it names commits of a repository, not versions" if commits else "it names no version and no range"
+        return Decision("unclear", why=told)
     return Decision("no")
 
 
