@@ -12,9 +12,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from tests.integration.drift_world import DAY, FEATURES, WEEK, World, healthy, troubles
+from tests.integration.drift_world import DAY, FEATURES, SEPTEMBER, WEEK, World, healthy, troubles
 from upkeep.core.cadence import Window
 from upkeep.core.model import Severity
+
+OCTOBER = SEPTEMBER + 30 * DAY
 
 
 @pytest.fixture
@@ -284,3 +286,30 @@ def test_broken_lines_and_files(world: World):
     assert "bad.parquet" in by_check["unread"].message and by_check["unread"].severity is Severity.UNKNOWN
     assert "40 broken lines and 25 rows" in by_check["rows_lost"].message
     assert {s for s in found if s} == {"age constant", "age distribution"}
+
+
+@pytest.mark.parametrize("kind", ["number", "category"])
+@pytest.mark.parametrize("rows", [200, 3000])
+def test_a_flag_that_hardly_anybody_had(world: World, kind: str, rows: int):
+    """One in a thousand before, one in five now: found, however few rows that is; the same again is not."""
+
+    def flag(share: float, count: int, seed: int) -> Any:
+        found = np.random.default_rng(seed).random(count) < share
+        return found.astype(int) if kind == "number" else found
+
+    world.write("reference.parquet", healthy(6000, 99) | {"member": flag(0.001, 6000, 1)}, SEPTEMBER, OCTOBER)
+    world.profile(datetime(2026, 10, 2, tzinfo=UTC))
+    week(world, rows, member=flag(0.2, rows, 2))
+    assert "member distribution" in troubles(world.drift())
+    week(world, rows, member=flag(0.001, rows, 3))
+    assert not troubles(world.drift())
+
+
+def test_a_feature_that_is_a_time(world: World):
+    """Moments move on: that a feature of times is not compared is said as it is."""
+    moments = pa.array(np.arange(6000).astype("datetime64[s]"))
+    world.write("reference.parquet", healthy(6000, 99) | {"member": moments}, SEPTEMBER, OCTOBER)
+    world.profile(datetime(2026, 10, 2, tzinfo=UTC))
+    week(world, 3000, member=moments[:3000])
+    (found,) = world.drift().findings
+    assert found.severity is Severity.INFO and "times always move on" in found.message

@@ -110,7 +110,7 @@ def compare(profile: ColumnProfile, cells: Cells) -> Distribution:
     )
     said = _said(before, cells, distance, shift)
     if _few(profile):
-        chi, p = drift_tests.chi_square(*drift_tests.pooled(old, new, [str(c) for c in range(len(old))]))
+        chi, p = drift_tests.classes_p(*drift_tests.pooled(old, new, [str(c) for c in range(len(old))]))
         return Distribution(effects=effects, test="chi-square", statistic=chi, p=p, said=said)
     return Distribution(effects=effects, test="KS", statistic=ks, p=drift_tests.ks_p(ks, m, n), said=said)
 

@@ -107,7 +107,7 @@ class Column:
         old = np.array([*(self.profile.counts[k] for k in known), *[0] * (len(self._new) + 1)], dtype=np.float64)
         new = np.array([*self._known.values(), *self._new.values(), self._uncounted], dtype=np.float64)
         before, now = drift_tests.pooled(old, new, keys)
-        statistic, p = drift_tests.chi_square(before, now)
+        statistic, p = drift_tests.classes_p(before, now)
         floor = drift_tests.psi_floor(len(before), old.sum(), new.sum())
         effects = (
             Effect(method="PSI", value=drift_tests.psi(before, now), floor=floor),

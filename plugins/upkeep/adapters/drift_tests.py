@@ -67,6 +67,15 @@ def chi_square(before: Any, now: Any) -> tuple[float, float]:
     return statistic, float(chdtrc(table.shape[1] - 1, statistic))
 
 
+def classes_p(before: Any, now: Any) -> tuple[float, float]:
+    """Return statistic and p as `chi_square` does; of two classes with few rows p is that of Fisher's exact test."""
+    statistic, p = chi_square(before, now)
+    both = before + now
+    if len(both) == 2 and both.min() * min(before.sum(), now.sum()) < LEAST_EXPECTED * both.sum():
+        p = share_p(int(before[0]), int(before.sum()), int(now[0]), int(now.sum()))
+    return statistic, p
+
+
 def ks_p(statistic: float, before: int, now: int) -> float:
     """Return the p of a two-sample Kolmogorov-Smirnov statistic, by the limit distribution with Stephens' correction.
 
@@ -119,8 +128,9 @@ def vanished_p(before: int, of_before: int, of_now: int) -> float:
 def pooled(before: Any, now: Any, keys: list[str]) -> tuple[Any, Any]:
     """Return two rows of counts with the rare classes put together, judged by both rows, so that neither decides.
 
-    Where nearly everything is rare, pooling it all would hide everything: then rare classes are put together in groups
-    that are just large enough to be tested, in an order that has nothing to do with their counts.
+    Where only one class would be left, it is the largest beside the rest. Where nearly everything is rare, pooling it
+    all would hide everything: then rare classes are put together in groups that are just large enough to be tested, in
+    an order that has nothing to do with their counts.
     """
     import numpy as np
 
@@ -136,7 +146,13 @@ def pooled(before: Any, now: Any, keys: list[str]) -> tuple[Any, Any]:
         group[few] = int(group.max()) + 1 + _groups(both[few] * smaller, [keys[n] for n in few])
     size = int(group.max()) + 1
     old, new = (np.bincount(group, weights=row, minlength=size) for row in (before, now))
-    return _mergeable(old, new, smaller)
+    table = _mergeable(old, new, smaller)
+    if len(table[0]) > 1 or np.count_nonzero(both) < 2:
+        return table
+    # A flag that hardly anybody had: the largest class and all others, for an exact test.
+    largest = int(both.argmax())
+    old, new = (np.array([row[largest], row.sum() - row[largest]]) for row in (before, now))
+    return old, new
 
 
 def _groups(expected: Any, keys: list[str]) -> Any:

@@ -61,7 +61,7 @@ def judge(
 def _column(column: ColumnDrift, context: Context) -> Iterator[Finding]:
     if column.distribution is not None:
         yield from _distribution(column, column.distribution, context)
-    elif column.kind in ("identifier", "other", "empty"):
+    elif column.kind in ("identifier", "other", "empty", "time"):
         yield _unjudged(column, context)
     elif all(a.name not in ("missing", "type") or a.now < 0.5 for a in column.aspects):
         yield _few(column, context)
@@ -147,6 +147,7 @@ def _unjudged(column: ColumnDrift, context: Context) -> Finding:
         "identifier": "nearly every row has a value of its own",
         "other": "its values are binary or nested",
         "empty": "the profile has no value of it",
+        "time": "times always move on",
     }[column.kind]
     return Finding(
         check=context.check(column.column),
