@@ -31,6 +31,7 @@ def main(order: dict[str, str]) -> None:
     tools: Any = SimpleNamespace(
         models=models.make_models(str, str, SimpleNamespace, Path(order["scratch"])),  # type: ignore[arg-type]
         now=lambda: now,
+        history=SimpleNamespace(of=lambda _: SimpleNamespace(last=lambda _: None)),
         log=logging.getLogger("test"),
     )
     routine = Routine.load(f"upkeep.routines.model.{order['routine']}")

@@ -62,6 +62,16 @@ def write(folder: Path, seed: int = 1, **metadata: Any) -> Path:
 
 
 @dataclass
+class Remembered(Memory):
+    """The history of one routine, which knows those of the others."""
+
+    others: dict[str, Memory] = field(default_factory=dict)
+
+    def of(self, routine: str) -> Memory:
+        return self.others.get(routine.split(".")[1], Memory())
+
+
+@dataclass
 class Care:
     """The routines of one model, on real files."""
 
@@ -104,7 +114,7 @@ class Care:
 
     def history(self, name: str) -> Memory:
         """What the ledger would remember of a routine."""
-        return self.histories.setdefault(name, Memory())
+        return self.histories.setdefault(name, Remembered(others=self.histories))
 
     def job(self, routine: Routine, settings: dict[str, Any]) -> Job[Any, Any]:
         """Return a job with the tools of an Airflow run."""

@@ -204,6 +204,20 @@ def test_history_is_of_earlier_runs(ledger: Ledger):
     assert history.last("used", "other") is None
 
 
+def test_history_of_another_routine(ledger: Ledger):
+    """What another routine measured on the same target is there too, also in this run; other targets' is not."""
+    mine = key("r1")
+    other = mine.model_copy(update={"routine": "model.scores"})
+    ledger.write(*story(other, value=7.0))
+    ledger.write(*story(other.model_copy(update={"target": "other/one", "run_id": "r2"}), value=8.0))
+    history = LedgerHistory(ledger, mine)
+    assert history.last("used", "public.s") is None
+    assert history.of("model.scores").last("used", "public.s").value == 7.0
+    assert history.of("model.drift").series("used", "public.s") == []
+    # It is the end of its window that counts to a routine that answers for one.
+    assert LedgerHistory(ledger, mine, AT - timedelta(days=99)).of("model.scores").last("used", "public.s") is None
+
+
 def test_history_of_a_window_knows_no_later_one(ledger: Ledger):
     """A backfill, whenever it runs, sees what a run on time would have seen; a window that was answered twice, once."""
     day = timedelta(days=1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from tests.integration.model_health_bench import Care, make, write
 from upkeep.adapters.model_versions import ModelVersions
 from upkeep.adapters.retrain import Retrainer
-from upkeep.core.model import Severity
+from upkeep.core.model import Measurement, Severity
 from upkeep.core.model_health import Trial
 
 DO = (("retrain", "student/risk-model"),)
@@ -69,6 +70,28 @@ def test_when_it_is_due(care: Care):
     del care.target["retraining"]
     write(care.folder)
     assert care.run("retraining").found("due").severity is Severity.INFO
+
+
+def test_what_the_ledger_knows_speaks_too(care: Care):
+    """The newest scores of model.scores count against the limits, and drift is shown beside; old ones do not count."""
+    care.target |= {
+        "retraining": {"max_age_days": 30},
+        "thresholds": {"f1_percent": {"warning": 90, "direction": "below"}},
+    }
+    scores, drift = care.history("scores"), care.history("drift")
+    drift.keep((Measurement(name="drift.columns", value=12.5, unit="%"),), at=care.now - timedelta(days=2))
+    scores.keep((Measurement(name="score.f1_percent", value=81.0, unit="%"),), at=care.now - timedelta(days=50))
+    result = care.run("retraining")
+    assert result.findings == ()
+    assert result.measurements["evidence", "drifted_columns_percent"] == 12.5
+    scores.keep((Measurement(name="score.f1_percent", value=82.0, unit="%"),), at=care.now - timedelta(days=3))
+    program(care, GOOD)
+    result = care.run("retraining")
+    assert (
+        "f1_percent of the newest judged window is 82 (model.scores, 2026-11-18), limit 90"
+        in result.found("due").message
+    )
+    assert result.actions[0].action.details["evidence"] == {"f1_percent": 82.0, "drifted_columns_percent": 12.5}
 
 
 def test_nothing_is_trained_without_a_yes(care: Care):

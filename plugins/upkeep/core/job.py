@@ -152,6 +152,10 @@ class History(Protocol):
         """Return the newest earlier measurement of every subject under a name."""
         ...
 
+    def of(self, routine: str) -> History:
+        """Return what is remembered of another routine on the same target, such as `model.drift`."""
+        ...
+
 
 class Http(Protocol):
     """A service that answers over HTTP: one client, one connection, one request after the other.

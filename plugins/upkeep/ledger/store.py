@@ -232,7 +232,7 @@ class LedgerHistory:
     """
 
     def __init__(self, ledger: Ledger, key: ev.RoutineKey, before: datetime | None = None) -> None:
-        self._ledger = ledger
+        self._ledger, self._routine, self._before = ledger, key, before
         names = ("dag_id", "run_id", "routine", "target")
         self._key = {"before": before, **{name: getattr(key, name) for name in names}}
 
@@ -250,6 +250,12 @@ class LedgerHistory:
         """Return up to `limit` earlier measurements, oldest first."""
         rows = self._ledger.ask("measurement_series", name=name, subject=subject, limit=limit, **self._key) or ()
         return [Kept(at=row["at"], value=row["value"]) for row in reversed(rows)]
+
+    def of(self, routine: str) -> LedgerHistory:
+        """Return the history of another routine on the same target, that of this run included, up to the same time."""
+        # No run has an empty id: only with itself is a routine not to be compared.
+        key = self._routine.model_copy(update={"routine": routine, "run_id": ""})
+        return LedgerHistory(self._ledger, key, self._before)
 
 
 def migrate(connection: psycopg.Connection[Any]) -> int:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import Any
 
 from upkeep.core.job import Job
+from upkeep.core.model import Severity, Threshold
 from upkeep.core.model_health import FilesSeen, Metadata, NoScores, NotKept, Scores, Trial
-from upkeep.routines.model._scores_limits import crossed, numbers
+from upkeep.routines.model._scores_limits import UNITS, crossed, numbers
 
 
 @dataclass(frozen=True)
@@ -35,8 +37,8 @@ class _Evidence:
     numbers: dict[str, float] = field(default_factory=dict)
 
 
-def look(job: Job[Any, Any], min_rows: int) -> Seen:
-    """Read metadata, labels of the window, and whether a retraining was left half done."""
+def look(job: Job[Any, Any], min_rows: int, remembered_days: float) -> Seen:
+    """Read metadata, labels of the window, what the ledger knows, and whether a retraining was left half done."""
     models, target = job.tools.models, job.target
     files, found = models.files(target), _Evidence()
     age = _metadata(job, files.metadata, found)
@@ -44,6 +46,7 @@ def look(job: Job[Any, Any], min_rows: int) -> Seen:
         models.scores(target.labels, job.system, job.window, (), 0) if target.labels and target.thresholds else None
     )
     _scores(job, scores, min_rows, found)
+    _remembered(job, job.tools.now() - timedelta(days=remembered_days), found)
     note = models.retrainer.note(files.folder) if "." not in files.refused else None
     busy = False
     if isinstance(note, Trial):
@@ -97,3 +100,20 @@ def _scores(job: Job[Any, Any], scores: Scores | NoScores | None, min_rows: int,
         found.numbers |= numbers(scores)
         for name, (_, value, limit) in crossed(job.target, scores).items():
             found.reasons[name] = f"{name} of the window is {value:.4g} over {scores.labelled} rows, limit {limit:g}"
+
+
+def _remembered(job: Job[Any, Any], since: datetime, found: _Evidence) -> None:
+    """Add the newest scores and drift of the ledger: labels of this run's own window may not have come yet."""
+    scores, drift = job.tools.history.of("model.scores"), job.tools.history.of("model.drift")
+    for name in UNITS:
+        point = None if name in found.numbers else scores.last(f"score.{name}")
+        if point is None or point.at < since:
+            continue
+        found.numbers[name] = point.value
+        severity, limit = job.target.thresholds.get(name, Threshold()).crossed(point.value)
+        if severity is not Severity.OK and limit is not None:
+            newest = f"{name} of the newest judged window is {point.value:.4g}"
+            found.reasons[name] = f"{newest} (model.scores, {point.at:%Y-%m-%d}), limit {limit:g}"
+    columns = drift.last("drift.columns")
+    if columns is not None and columns.at >= since:
+        found.numbers["drifted_columns_percent"] = columns.value

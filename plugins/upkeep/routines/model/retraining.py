@@ -1,8 +1,9 @@
 """Tells whether a model is due to be trained anew, with the evidence, and does it when a person has agreed.
 
 **What it does.** It reads the metadata (age of the training against `max_age_days`, metrics against `min_scores`)
-and, where labels are configured, the scores of the run's window against the target's limits. From these follows whether
-retraining is due, and why. Where the system file gives a command, it proposes to run it (approval; with `ask: always`
+and, where labels are configured, the scores of the run's window against the target's limits; where its labels have not
+come yet, the newest scores that `model.scores` left in the ledger. How many columns drift is shown beside them. From
+these follows whether retraining is due, and why. Where the system file gives a command, it proposes to run it (approval; with `ask: always`
 also when nothing is due, as the quarterly evaluation wants it). After a yes: the files are copied first, then the
 command runs (no shell, little of the environment, a time limit, its end with the worker), then the test command; then
 the metrics of the old and the new metadata are compared.
@@ -47,6 +48,7 @@ class Settings(RoutineSettings):
 
     ask: Literal["due", "always", "never"] = Field("due", description="when a person is asked about retraining")
     min_rows: int = Field(200, ge=1, description="labelled rows of the window below which its scores say nothing")
+    remembered_days: float = Field(40, gt=0, le=400, description="age up to which scores and drift of the ledger count")
     # Old and new are measured on other rows: 0.01 is what chance makes of a ratio over some thousand of them.
     worse_by: float = Field(0.01, ge=0, description="how much worse a metric may get, in its own unit")
     keep_worse: bool = Field(False, description="keep a new model whose metrics are worse")
@@ -54,7 +56,7 @@ class Settings(RoutineSettings):
 
 def observe(job: Job[ModelTarget, Settings]) -> Seen:
     """Gather the evidence."""
-    return look(job, job.settings.min_rows)
+    return look(job, job.settings.min_rows, job.settings.remembered_days)
 
 
 def judge(job: Job[ModelTarget, Settings], seen: Seen) -> Judgement:
