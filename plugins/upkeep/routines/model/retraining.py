@@ -1,11 +1,12 @@
 """Tells whether a model is due to be trained anew, with the evidence, and does it when a person has agreed.
 
-**What it does.** It reads the metadata (age of the training against `max_age_days`, metrics against `min_scores`)
-and, where labels are configured, the scores of the run's window against the target's limits; where its labels have not
-come yet, the newest scores that `model.scores` left in the ledger. How many columns drift is shown beside them. From
-these follows whether retraining is due, and why. Where the system file gives a command, it proposes to run it (approval; with `ask: always`
-also when nothing is due, as the quarterly evaluation wants it). After a yes: the files are copied first, then the
-command runs (no shell, little of the environment, a time limit, its end with the worker), then the test command; then
+**What it does.** It reads the metadata (age of the training against `max_age_days`, metrics against `min_scores`) and,
+where labels are configured, the scores of the run's window against the target's limits; where its labels have not come
+yet, the newest scores that `model.scores` left in the ledger. How many columns drift is shown beside them. From these
+follows whether retraining is due, and why. Where the system file gives a command, it proposes to run it (approval; with
+`ask: always` also when nothing is due, as the quarterly evaluation wants it). After a yes: the files are copied first,
+then the command runs (no shell, little of the environment, a time limit, its end with the worker), then the test
+command; then
 the metrics of the old and the new metadata are compared.
 
 **When it goes wrong**, the old files come back: the command fails or takes too long, changes nothing, leaves files that
