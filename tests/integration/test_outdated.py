@@ -353,7 +353,7 @@ def test_the_routine_warns_of_an_old_major_and_a_withdrawn_version(index: Index)
     index.python("good", wheel("good", "1.0"))
     find = make_lister(lambda: index.registries)
     names = ("old", "fresh", "patient", "minor", "gone", "good")
-    judged = run(find, *(package(name, "1.0") for name in names), patience={"patient": 5000})
+    judged = run(find, *(package(name, "1.0") for name in names), patience={"Patient": 5000})
     assert findings(judged) == {
         ("major_behind", "old"): Severity.WARNING, ("behind", "fresh"): Severity.INFO,
         ("behind", "patient"): Severity.INFO, ("behind", "minor"): Severity.INFO,
@@ -384,6 +384,8 @@ def test_what_cannot_be_known_is_unknown(index: Index) -> None:
         ("lookup", "http://127.0.0.1:9/simple"): Severity.UNKNOWN,
         ("lookup", "requirements.txt:3"): Severity.UNKNOWN,
     }
+    nothing = run(make_lister(lambda: index.registries))
+    assert findings(nothing) == {("lookup", "packages"): Severity.UNKNOWN}
 
 
 def test_stated_versions(index: Index) -> None:
@@ -400,7 +402,8 @@ def test_stated_versions(index: Index) -> None:
         ("stated_version", "django"): Severity.WARNING,
         ("stated_version", "scikit_learn"): Severity.UNKNOWN,
     }
-    wrong = run(make_lister(lambda: index.registries), target=environment, software={"python": "<3"})
+    lister = make_lister(lambda: index.registries)
+    wrong = run(lister, package("pandas", "2.2.2"), target=environment, software={"python": "<3"})
     assert wrong.findings[0].observed == platform.python_version()
 
 
@@ -431,7 +434,7 @@ def test_a_flood_of_packages_is_bounded(index: Index) -> None:
         for n in range(300)
     ]
     late = newer[-1].model_copy(update={"name": "late", "withdrawn": "x"})
-    judged = run(lambda *_: Outdated(newer=(*newer, late)), shown=10)
+    judged = run(lambda *_: Outdated(newer=(*newer, late)), package("a", "1"), shown=10)
     assert len(judged.findings) == 11 and judged.findings[0].check == "withdrawn"
     assert "291 more" in judged.findings[-1].message
 

@@ -13,6 +13,7 @@ from upkeep.core.job import Job
 from upkeep.core.model import Finding, Judgement, Measurement, Severity
 from upkeep.core.outdated import Newer, Outdated, Pending, Stated
 from upkeep.core.system import DependenciesTarget
+from upkeep.routines.dependencies._audit_known import plain
 
 type OutdatedJob = Job[DependenciesTarget, Any]
 
@@ -34,6 +35,7 @@ def judge(job: OutdatedJob, seen: Seen) -> Judgement:
     majors = _since(job, seen)
     findings = [
         *_unknown((*seen.listed.unlisted, *seen.found.unknown)),
+        *(_nothing(seen) if job.target.ecosystem != "debian" else ()),  # apt looks by itself
         *_stated(seen.found.stated),
         *_behind(job, seen, majors),
         *(_debian(job, seen) if job.target.ecosystem == "debian" else ()),
@@ -90,6 +92,17 @@ def _unknown(problems: Sequence[Unlisted]) -> Iterator[Finding]:
             severity=Severity.UNKNOWN,
             message=f"{message}; whether newer versions exist is not known",
             hint=reasons[0][0][1],
+        )
+
+
+def _nothing(seen: Seen) -> Iterator[Finding]:
+    if not seen.listed.packages and not seen.listed.unlisted:
+        yield Finding(
+            check="lookup",
+            subject="packages",
+            severity=Severity.UNKNOWN,
+            message="the target names no package at all: whether newer versions exist is not known",
+            hint="correct `manifests`, `environment` or `images` of the target",
         )
 
 
@@ -162,7 +175,9 @@ def _worst_per_name(newer: Sequence[Newer]) -> list[Newer]:
 
 
 def _one_behind(job: OutdatedJob, seen: Seen, one: Newer, since: datetime | None) -> Finding:
-    patience = job.settings.patience.get(one.name, job.settings.major_days)
+    patience = {plain(name): days for name, days in job.settings.patience.items()}.get(
+        plain(one.name), job.settings.major_days
+    )
     waited = _age(seen, since) if since else 0.0
     facts = [f"{one.behind} version behind"] if one.behind else []
     facts += [f"{one.releases} releases"] if one.releases else []
