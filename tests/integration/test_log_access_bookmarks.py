@@ -135,7 +135,8 @@ def test_bookmarks_change_nothing_whatever_happens_to_the_files(
     for hour in range(8):
         begin = DAY + hour * HOUR
         for part in range(3):
-            site.write(*traffic(begin + part * HOUR / 3, HOUR / 3, dice, dice.choice((0, 3, 25)), 90))
+            # A run comes when some of the next hour is written.
+            site.write(*traffic(begin + HOUR / 6 + part * HOUR / 3, HOUR / 3, dice, dice.choice((0, 3, 25)), 90))
             if dice.random() < 0.2 and site.log.exists():
                 rotate(site.folder, dice.randrange(3))
         if dice.random() < 0.8:
@@ -175,6 +176,15 @@ def test_lines_out_of_order_are_not_passed_over(tmp_path: Path):
     assert site.look(end + timedelta(days=1))[1].requests == 1
 
 
+def pack(site: Site) -> Path:
+    """Rotate and compress the log."""
+    packed = site.folder / "app.log.1.gz"
+    packed.write_bytes(gzip.compress(site.log.read_bytes()))
+    shutil.copystat(site.log, packed)
+    site.log.unlink()
+    return packed
+
+
 def spoil(site: Site, how: str) -> None:
     """Do something to bookmarks or to the file that they are of."""
     book = site.book()
@@ -193,6 +203,12 @@ def spoil(site: Site, how: str) -> None:
     elif how == "replaced in place":
         text = site.log.read_bytes()
         site.log.write_bytes(text[:2000] + text[2000:].replace(b"/login", b"/other", 1))
+    elif how == "begins alike":
+        text = site.log.read_bytes()
+        begins = text[: text.index(b"\n", 600) + 1]
+        site.log.write_bytes(begins)
+        while site.log.stat().st_size <= len(text):
+            site.write(request(DAY + timedelta(hours=25), "/alike"), b"garbage")
     elif how == "longer than the file":
         site.log.write_bytes(site.log.read_bytes()[:900])
     elif how == "copytruncate":
@@ -200,16 +216,13 @@ def spoil(site: Site, how: str) -> None:
         os.truncate(site.log, 0)
         site.write(request(DAY + timedelta(hours=30), "/after"), b"garbage")
     elif how == "compressed":
-        packed = site.folder / "app.log.1.gz"
-        packed.write_bytes(gzip.compress(site.log.read_bytes()))
-        shutil.copystat(site.log, packed)
-        site.log.unlink()
+        pack(site)
 
 
 @pytest.mark.parametrize(
     "how",
-    ["nothing", "lost", "torn", "zeros", "of another file", "folder", "replaced in place", "longer than the file",
-     "copytruncate", "compressed"],
+    ["nothing", "lost", "torn", "zeros", "of another file", "folder", "replaced in place", "begins alike",
+     "longer than the file", "copytruncate", "compressed"],
 )  # fmt: skip
 def test_a_wrong_bookmark_costs_time_and_no_line(how: str, tmp_path: Path):
     """Whatever became of bookmarks or of the file: the answer is that of a run that has none."""
@@ -228,9 +241,9 @@ def test_a_backfill_neither_needs_nor_changes_bookmarks(tmp_path: Path):
     """It reads the files from their beginning; what it finds out is not kept."""
     site, dice = Site(tmp_path), random.Random(4)
     site.write(*traffic(DAY, timedelta(days=2), dice, 300, 5))
-    site.look(DAY + timedelta(days=1))
+    site.look(DAY)
     before = site.book().read_bytes()
-    _, seen = site.look(DAY, newest=False)
+    _, seen = site.look(DAY + timedelta(days=1), newest=False)
     assert seen.lines.bytes == site.log.stat().st_size
     assert site.book().read_bytes() == before
     site.look(DAY, "nowhere", newest=False)
@@ -243,8 +256,8 @@ def test_a_file_that_was_not_read_to_its_end_is_read_again(tmp_path: Path):
     site.write(request(DAY))
     packed = gzip.compress(b"".join(request(DAY + timedelta(minutes=n), f"/{n * n}") + b"\n" for n in range(900)))
     (site.folder / "app.log.1.gz").write_bytes(packed[: len(packed) // 2])
-    for _ in range(2):
-        assert len(site.look(DAY)[0].lines.unread) == 1
+    for start in (DAY, DAY, DAY + timedelta(days=1)):
+        assert len(site.look(start)[0].lines.unread) == 1
     (site.folder / "app.log.1.gz").write_bytes(packed)
     report, seen = site.look(DAY)
     assert (seen.requests, report.lines.unread) == (901, ())
@@ -279,6 +292,24 @@ def test_a_line_that_nobody_understands_belongs_where_the_line_above_does(tmp_pa
     assert [(seen[n].requests, seen[n].lines.unparsed) for n in range(4)] == [(1, 3), (1, 3), (1, 1), (0, 0)]
 
 
+@pytest.mark.parametrize("old", [False, True])
+def test_a_file_begins_where_the_one_before_it_ended_though_that_is_not_read(old: bool, tmp_path: Path):
+    """It holds nothing new, or was last written to days ago: what the next one begins with belongs to it."""
+    site, begin = Site(tmp_path), DAY + timedelta(days=4)
+    site.write(request(DAY))
+    packed = pack(site)
+    site.write(b"garbage")
+    if old:
+        os.utime(packed, (DAY.timestamp(), DAY.timestamp()))
+    else:
+        site.look(DAY)
+    site.write(request(begin))
+    for home, newest in (("home", True), ("none", False)):
+        _, seen = site.look(begin, home, newest=newest)
+        assert (seen.requests, seen.lines.unparsed) == (1, 0)
+    assert seen.lines.bytes == site.log.stat().st_size + (0 if old else len(request(DAY)) + 1)
+
+
 def test_samples_are_named_as_the_log_is_whatever_its_file_is_called(tmp_path: Path):
     """Rotation changes neither the name nor the place of a sample, nor the share of such lines."""
     site = Site(tmp_path)
@@ -304,14 +335,17 @@ def judged(site: Site, start: datetime, newest: bool) -> Judgement:
     return files + judge(seen.access, AccessLimits())
 
 
+@pytest.mark.parametrize("packed", [True, False])
 @pytest.mark.parametrize("newest", [True, False])
-def test_a_log_that_changes_its_format_is_unknown_from_then_on(newest: bool, tmp_path: Path):
+def test_a_log_that_changes_its_format_is_unknown_from_then_on(newest: bool, packed: bool, tmp_path: Path):
     """Its lines belong to the window of the last one that was understood, and what later windows say is unknown."""
     site, day = Site(tmp_path), timedelta(days=1)
     site.write(*[request(DAY + timedelta(minutes=n)) for n in range(100)])
     other = [json.dumps({"time": f"{DAY + timedelta(hours=n)}", "status": 200}).encode() for n in range(6, 100)]
     assert judged(site, DAY, newest).severity is Severity.OK
     site.write(*other)
+    if packed:
+        pack(site)
     for n in (1, 2, 3):
         judgement = judged(site, DAY + n * day, newest)
         assert judgement.severity is Severity.UNKNOWN, n
