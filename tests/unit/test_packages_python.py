@@ -394,6 +394,23 @@ def test_environment(tmp_path: Path) -> None:
     assert "no such environment" in missing.reason
 
 
+def test_environment_with_eggs_and_folders_elsewhere(tmp_path: Path) -> None:
+    """What a `.pth` file or an egg adds to the path is in use too, is seen once, and no line of it is executed."""
+    site, src = tmp_path / "venv" / "lib" / "python3.12" / "site-packages", tmp_path / "src"
+    dist_info(site, "own-1", "Name: own\nVersion: 1\n", REQUESTED="")
+    egg = site / "old-4-py3.12.egg" / "EGG-INFO"
+    egg.mkdir(parents=True)
+    (egg / "PKG-INFO").write_text("Name: old\nVersion: 4\n")
+    for name, version in (("own", "1"), ("beside", "2")):
+        (src / f"{name}.egg-info").mkdir(parents=True)
+        (src / f"{name}.egg-info" / "PKG-INFO").write_text(f"Name: {name}\nVersion: {version}\n")
+    code = f"import pathlib; pathlib.Path({str(tmp_path / 'executed')!r}).touch()"
+    (site / "a.pth").write_text(f"{src}\n# {src}\n{code}\n/nowhere\n\0\n{'x' * 300}\n./old-4-py3.12.egg\n\n")
+    listed = read_environment(tmp_path / "venv" / "bin" / "python")
+    assert [(p.name, p.version) for p in listed.packages] == [("own", "1"), ("old", "4"), ("beside", "2")]
+    assert not listed.unlisted and not (tmp_path / "executed").exists()
+
+
 def test_environment_that_shares_the_systems_packages(tmp_path: Path) -> None:
     """What a virtual environment sees of its base interpreter is in use too."""
     base = tmp_path / "base"

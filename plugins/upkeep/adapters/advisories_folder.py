@@ -240,6 +240,8 @@ def _build(folder: Path, files: list[_File], index: Path, now: datetime) -> None
             db.execute("insert into meta values ('advisories', ?)", (str(held),))
             db.executemany("insert into newest values (?, ?)", sorted(newest.items()))
             db.execute("commit")
+        with unfinished.open("rb") as whole:  # the name must not survive a power cut without the content
+            os.fsync(whole.fileno())
         unfinished.rename(index)
     finally:
         unfinished.unlink(missing_ok=True)

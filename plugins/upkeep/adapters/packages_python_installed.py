@@ -6,6 +6,7 @@ for `pyvenv.cfg`.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from importlib.metadata import Distribution, distributions
 from pathlib import Path
@@ -21,7 +22,7 @@ _BROKEN = "install it anew: pip and uv leave such a folder behind when they are 
 
 def read_environment(interpreter: Path) -> Listed:
     """Return the packages of the environment that an interpreter (`.venv/bin/python`) or a folder belongs to."""
-    packages, unlisted = dict[Package, None](), list[Unlisted]()
+    packages, unlisted, seen = dict[Package, None](), list[Unlisted](), set[tuple[str, str]]()
     prefix = interpreter if interpreter.is_dir() else interpreter.parent.parent
     try:
         folders = list(_folders(prefix))
@@ -34,7 +35,7 @@ def read_environment(interpreter: Path) -> Listed:
     for folder in folders:
         try:
             next(folder.iterdir(), None)
-            found = list(distributions(path=[str(folder)]))
+            found = list(distributions(path=[str(place) for place in (folder, *_added(folder))]))
         except OSError as error:
             reason = (error.strerror or "it cannot be listed").lower()
             unlisted.append(Unlisted(where=str(folder), reason=reason, hint="correct its rights"))
@@ -43,7 +44,8 @@ def read_environment(interpreter: Path) -> Listed:
             taken = _taken(distribution, prefix)
             if isinstance(taken, Unlisted):
                 unlisted.append(taken)
-            else:
+            elif (taken.name, taken.version) not in seen:
+                seen.add((taken.name, taken.version))
                 packages.setdefault(taken)
     named = any(package.direct for package in packages)
     # Where nothing at all was asked for by name (a copied environment, a tool's own installer), nobody can tell.
@@ -66,6 +68,23 @@ def _folders(prefix: Path) -> Iterator[Path]:
                 if folder.is_dir() and folder.resolve() not in seen:
                     seen.add(folder.resolve())
                     yield folder
+
+
+def _added(folder: Path) -> Iterator[Path]:
+    """Yield what `.pth` files add to the path (https://docs.python.org/3/library/site.html), and eggs.
+
+    Lines that are code are not run.
+    """
+    found = dict.fromkeys(sorted(folder.glob("*.egg")))
+    for config in sorted(folder.glob("*.pth")):
+        with contextlib.suppress(UnreadableError):
+            lines = read_bytes(config, 1 << 20).decode("utf-8", "replace").splitlines()
+            named = [line.strip() for line in lines if not line.startswith(("import ", "import\t", "#"))]
+            found |= {folder / line: None for line in named if line}
+    for place in found:
+        with contextlib.suppress(OSError, ValueError):  # no path at all
+            place.stat()
+            yield place
 
 
 def _shared_home(config: Path) -> Path | None:
