@@ -90,6 +90,7 @@ class Care:
         name: str,
         *,
         approved: tuple[tuple[str, str], ...] | None = None,
+        objects: dict[tuple[str, str], Any] | None = None,
         dry_run: bool = False,
         **settings: Any,
     ) -> Result:
@@ -102,7 +103,8 @@ class Care:
             ledger = Ledger(no_ledger, Spool(Path(folder)))
             key = ev.RoutineKey(**RUN.model_dump(), routine=routine.name, target=job.target.id, try_number=1)
             agreed = None if approved is None else frozenset(approved)
-            work = Lifecycle(routine, job, key, ledger, dry_run=dry_run, last_try=True, approved=agreed)
+            asked: Any = {"approved": agreed, "objects": objects or {}}
+            work = Lifecycle(routine, job, key, ledger, dry_run=dry_run, last_try=True, **asked)
             with contextlib.suppress(CriticalFindingError):
                 work.run()
             row = fold(RUN, ledger.spool.events()).routines[0]

@@ -108,6 +108,24 @@ def test_nothing_is_trained_without_a_yes(care: Care):
     assert care.run("retraining", ask="never").did == {}
 
 
+def test_a_yes_counts_for_what_was_asked(care: Care):
+    """When model or command are others than those that somebody agreed to, nothing is trained; it is asked anew."""
+    program(care, GOOD)
+    asked = {DO[0]: care.run("retraining").actions[0].action.details["oid"]}
+    write(care.folder, seed=3)
+    before = content(care.folder)
+    assert "done" not in care.run("retraining", approved=DO, objects=asked).did.values()
+    write(care.folder)
+    program(care, GOOD, test="pass  # another")
+    care.target["retraining"]["command"] = [*care.target["retraining"]["command"], "--all"]
+    assert "done" not in care.run("retraining", approved=DO, objects=asked).did.values()
+    care.target["retraining"]["command"] = care.target["retraining"]["command"][:-1]
+    write(care.folder, seed=3)
+    assert content(care.folder) == before, "nothing was trained"
+    write(care.folder)
+    assert care.run("retraining", approved=DO, objects=asked).did == {"retrain": "done"}
+
+
 def test_a_new_model_that_passes_stays(care: Care, monkeypatch: pytest.MonkeyPatch):
     """Old and new files are copied, the new are in service and trusted; programs see little of the environment."""
     monkeypatch.setenv("UPKEEP_SECRET", "hunter2")

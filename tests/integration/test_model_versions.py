@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -13,8 +14,10 @@ import pytest
 
 from tests.integration.model_health_bench import Care, make, write
 from upkeep.adapters.model_versions import ModelVersions, locked
+from upkeep.adapters.retrain import Retrainer
 from upkeep.core.model import Severity
 from upkeep.core.model_health import ModelVersion, NotKept
+from upkeep.core.routine import Routine
 
 ROOT = os.geteuid() == 0
 
@@ -163,7 +166,7 @@ def test_a_full_disk_leaves_no_half_copy(small: Path, tmp_path: Path):
     finally:
         model_versions._room = room
     assert result.did == {"copy": "failed"} and "No space left" in result.found("copy").message
-    assert [p.name for p in (care.folder / "versions").iterdir()] == [".lock"]
+    assert all(p.suffix == ".lock" or p.name == ".lock" for p in (care.folder / "versions").iterdir())
 
 
 def test_links_lead_nowhere(care: Care, tmp_path: Path):
@@ -195,6 +198,37 @@ def test_another_worker_at_work_is_left_alone(care: Care):
         assert ModelVersions().leftovers(str(care.folder)) == ()
     assert care.run("versions").did == {"copy": "done", "tidy": "done"}
     assert not list((care.folder / "versions").glob(".partial*"))
+
+
+def test_nothing_is_done_to_a_model_that_is_being_trained(care: Care):
+    """A retraining that begins between plan and deed is left alone: neither copied half done, nor rolled back."""
+    care.run("versions")
+    name = kept(care)[0].name
+    later(care, 2)
+    routine = Routine.load("upkeep.routines.model.versions")
+    job = care.job(routine, {"rollback": name})
+    actions = routine.plan(job, routine.observe(job)).actions
+    before = content(care.folder)
+    with Retrainer().held(str(care.folder)):
+        assert {a.name: routine.act(job, a).status for a in actions} == {"copy": "skipped", "rollback": "skipped"}
+    assert content(care.folder) == before and [v.name for v in kept(care)] == [name]
+
+
+def test_a_yes_to_a_rollback_is_for_those_files(care: Care):
+    """A copy that was exchanged, manifest and all, since somebody agreed to it does not come into service."""
+    care.run("versions")
+    old = kept(care)[0]
+    later(care, 2)
+    action = ("rollback", old.name)
+    proposed = care.run("versions", rollback=old.name).actions
+    asked = {action: next(a.action.details["oid"] for a in proposed if a.action.name == "rollback")}
+    folder = care.folder / "versions" / old.name
+    (folder / "model.pkl").write_bytes(b"evil")
+    forged = old.model_copy(update={"files": old.files | {"model.pkl": hashlib.sha256(b"evil").hexdigest()}})
+    (folder / "manifest.json").write_text(forged.model_dump_json())
+    before = content(care.folder)
+    care.run("versions", rollback=old.name, approved=(action,), objects=asked)
+    assert content(care.folder) == before
 
 
 def test_a_killed_restore_is_finished(care: Care):

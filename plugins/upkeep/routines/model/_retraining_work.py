@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
@@ -36,12 +38,22 @@ def proposed(job: Job[Any, Any], seen: Seen) -> Action:
         f" {2 * wanted.timeout / 60:.0f} minutes and puts its model into service when the test passes",
         undo="the files are copied first, and come back when anything fails; later with model.versions (`rollback`)",
         details={
+            "oid": _identity(seen, wanted),
             "command": [shown(part) for part in wanted.command],
             "test": [shown(part) for part in wanted.test],
             "evidence": dict(seen.numbers),
             "age_days": seen.age_days,
         },
     )
+
+
+def _identity(seen: Seen, wanted: Retraining) -> str:
+    """Return what a person agrees to: that these files are replaced by what this command makes of them.
+
+    Whoever changes the model or the command between question and answer has to be asked anew.
+    """
+    said = json.dumps([sorted(hashes(seen.files).items()), wanted.command, wanted.test])
+    return hashlib.sha256(said.encode()).hexdigest()
 
 
 def shown(part: str) -> str:

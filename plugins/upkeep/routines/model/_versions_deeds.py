@@ -77,6 +77,7 @@ def planned(target: str, seen: Seen, keep: int | None, rollback: str) -> Iterato
             reason=f"bring version {back.version or back.name} of {back.made:%Y-%m-%d} back into service",
             approval="the service answers with the older model from its next start on",
             undo="what is in service now is copied first, and can be brought back in the same way",
+            details={"oid": digest(back.files)},
         )
     if seen.leftovers or (keep and _old(seen, keep)):
         names = [*seen.leftovers, *(_old(seen, keep) if keep else ())]
@@ -108,9 +109,17 @@ def _old(seen: Seen, keep: int) -> list[str]:
 
 
 def do(job: Job[Any, Any], action: Action) -> Outcome:
-    """Do one action."""
+    """Do one action, unless a retraining has begun since: between its first and last byte nobody else writes here."""
     deeds = {"copy": _copy, "trust": _approve, "rollback": _rollback, "finish": _finish, "tidy": _tidy}
-    return deeds[action.name](job, action)
+    retrainer, folder = job.tools.models.retrainer, job.tools.models.files(job.target).folder
+    try:
+        with retrainer.held(folder) as mine:
+            if not mine or retrainer.note(folder) is not None:
+                return Outcome(status=OutcomeStatus.SKIPPED, detail="a retraining of this model has not ended")
+            return deeds[action.name](job, action)
+    except OSError as error:
+        reason = f"{folder}/versions: {error.strerror or error}"
+        return failed(NotKept(reason, "look at the folder's owner, mode and free space"), action.name)
 
 
 def _copy(job: Job[Any, Any], action: Action) -> Outcome:

@@ -6,8 +6,8 @@ yet, the newest scores that `model.scores` left in the ledger. How many columns 
 follows whether retraining is due, and why. Where the system file gives a command, it proposes to run it (approval; with
 `ask: always` also when nothing is due, as the quarterly evaluation wants it). After a yes: the files are copied first,
 then the command runs (no shell, little of the environment, a time limit, its end with the worker), then the test
-command; then
-the metrics of the old and the new metadata are compared.
+command; then the metrics of the old and the new metadata are compared. A yes counts for the files and the command
+that were asked about, and for no others.
 
 **When it goes wrong**, the old files come back: the command fails or takes too long, changes nothing, leaves files that
 cannot be read, the test fails, or a metric got worse by more than `worse_by` (unless `keep_worse`). A worker that is
