@@ -86,6 +86,25 @@ def test_every_kind_of_package_is_listed(prefix: str) -> None:
     }
 
 
+def test_node_packages_without_a_lock_of_the_project() -> None:
+    """What npm has left among the installed packages counts; without that, it is told that nobody knows them."""
+    left = json.dumps({"lockfileVersion": 3, "packages": {"node_modules/minimist": {"version": "0.0.8"}}})
+    files: dict[str, str | bytes] = {
+        **DEBIAN,
+        "app/node_modules/.package-lock.json": left,
+        "app/node_modules/minimist/package.json": "{}",
+        "app/node_modules/minimist/node_modules/x/package.json": "{}",
+        "srv/web/node_modules/lodash/package.json": "{}",
+        "srv/pnpm/node_modules/.pnpm/a@1/node_modules/a/package.json": "{}",
+        "usr/local/lib/node_modules/npm/package.json": "{}",
+        f"{SITE}/notebook/node_modules/x/package.json": "{}",
+    }
+    listed = read(packed(files))
+    assert found(listed) == EXPECTED | {("npm", "minimist", "0.0.8", None)}
+    (one,) = listed.unlisted
+    assert one.where == "image shop:1:/srv/pnpm" and "no lock tells" in one.reason
+
+
 def test_distroless_and_alpine() -> None:
     """One file for each package, or Alpine's single one."""
     one = "var/lib/dpkg/status.d/base"

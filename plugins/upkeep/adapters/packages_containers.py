@@ -27,6 +27,7 @@ from upkeep.core.audit import Listed, Package, Unlisted
 LABEL = "upkeep.listing"
 _FILE_BYTES, _KEPT_BYTES, _HEADER_BYTES = 32 << 20, 256 << 20, 1 << 20
 _BUFFER = 256 << 10
+_LOCKS, _HIDDEN_LOCK = ("package-lock.json", "npm-shrinkwrap.json"), ".package-lock.json"
 _APK = "lib/apk/db/installed"
 _PYTHON = re.compile(r"(?:.*/)?[^/]+(?:\.dist-info/METADATA|\.egg-info/PKG-INFO|\.egg-info)")
 _RPM = re.compile(r"(?:var/lib|usr/lib/sysimage)/rpm/(?:rpmdb\.sqlite|Packages(?:\.db)?)")
@@ -154,11 +155,15 @@ class _Files:
     requested: set[str] = field(default_factory=set)
     unlisted: list[Unlisted] = field(default_factory=list)
     others: list[str] = field(default_factory=list)
+    node: set[str] = field(default_factory=set)
+    """Folders in whose `node_modules` packages lie."""
 
     def take(self, tar: tarfile.TarFile, entry: tarfile.TarInfo) -> None:
         path = entry.name.removeprefix("./").lstrip("/")
         if _RPM.fullmatch(path):
             self.others.append(path)
+        if path.endswith("/package.json") and "/node_modules/" in f"/{path}" and len(self.node) < 10_000:
+            self.node.add(f"/{path}".partition("/node_modules/")[0][1:])
         if path.endswith(".dist-info/REQUESTED"):
             self.requested.add(path.rpartition("/")[0])
         if not _names_packages(path) or entry.isdir():
@@ -188,19 +193,13 @@ def _names_packages(path: str) -> bool:
     return (
         path in _SYSTEM
         or path.startswith(debian.STATUS_PARTS + "/")
-        or path.rpartition("/")[2] in ("package-lock.json", "npm-shrinkwrap.json")
+        or path.rpartition("/")[2] in (*_LOCKS, _HIDDEN_LOCK)
         or _PYTHON.fullmatch(path) is not None
     )
 
 
 def _listed(found: _Files, image: str) -> Listed:
-    parts = [_system(found), *_python(found)]
-    parts += [
-        npm.parse_lock(content, f"/{path}", None)
-        for path, content in found.kept.items()
-        # What a package brings along for its own development is installed nowhere.
-        if path.endswith(("package-lock.json", "npm-shrinkwrap.json")) and "node_modules/" not in path
-    ]
+    parts = [_system(found), *_python(found), *_npm(found)]
     unlisted = [*found.unlisted, *(one for part in parts for one in part.unlisted)]
     packages = [one for part in parts for one in part.packages]
     for path in found.others:
@@ -213,6 +212,33 @@ def _listed(found: _Files, image: str) -> Listed:
     return Listed(
         packages=tuple(one.model_copy(update={"where": f"{name}:{one.where}"}) for one in packages),
         unlisted=bounded([one.model_copy(update={"where": f"image {name}:{one.where}"}) for one in unlisted], name),
+    )
+
+
+def _npm(found: _Files) -> Iterator[Listed]:
+    """Yield what each lock names; where an image holds the installed packages alone, what npm has left among them."""
+    locked = set[str]()
+    for path, content in found.kept.items():
+        folder, _, name = path.rpartition("/")
+        # What a package brings along for its own development is installed nowhere.
+        if name in _LOCKS and "node_modules/" not in path:
+            locked.add(folder)
+            yield npm.parse_lock(content, f"/{path}", None)
+    for folder in sorted(found.node - locked):
+        path = f"{folder}/node_modules/{_HIDDEN_LOCK}".removeprefix("/")
+        if path in found.kept:
+            yield _without_root(npm.parse_lock(found.kept[path], f"/{path}", None))
+        # What lies below `lib` is npm itself and what it installed for everybody; Python packages bring pages along.
+        elif not re.search(r"(^|/)lib$|-packages(/|$)", folder):
+            reason = "packages of npm lie there, and no lock tells which"
+            hint = "leave package-lock.json in the image, or audit the lock that it is built by as a target of its own"
+            yield Listed(unlisted=(Unlisted(where=f"/{shown(folder, 300)}", reason=reason, hint=hint),))
+
+
+def _without_root(listed: Listed) -> Listed:
+    """Return packages of which nobody can tell who asked for them."""
+    return listed.model_copy(
+        update={"packages": tuple(one.model_copy(update={"direct": None}) for one in listed.packages)}
     )
 
 
