@@ -95,6 +95,15 @@ def test_some_bad_answers_are_left_to_service_health(care: Care):
     assert result.findings == () and result.measurements["latency.p95", ""] > 0
 
 
+def test_a_service_that_mostly_fails_is_not_fast(care: Care):
+    """One good answer in four is no measurement of what people wait for, however quick it was."""
+    pages = [Page(b"", 503), Page(BODY), Page(b"", 503), Page(b"", 503)] * 3
+    with serve({"/predict": pages}) as service:
+        served(care, service.url)
+        found = care.run("latency", tries=8, warm_up=0, pause=0).found("measured")
+    assert (found.severity, found.observed) == (Severity.UNKNOWN, "2 of 8 tries good")
+
+
 def test_without_an_endpoint_the_file_is_asked(care: Care):
     """With a sample the model file answers in the restricted process, when its hash is known; else it is told."""
     care.target = {}

@@ -78,7 +78,9 @@ def judge(job: Job[ModelTarget, Settings], seen: Timed | None) -> Judgement:
         return Judgement(findings=(_unmeasured(seen),))
     measured = statistics_of(list(seen.times))
     taken = tuple(Measurement(name=f"latency.{name}", value=value, unit="ms") for name, value in measured.items())
-    return Judgement(measurements=taken, findings=_slow(job, seen, measured))
+    # Where half of the tries fail, the other half says little of what those who ask have to wait.
+    failing = (_unmeasured(seen),) if 2 * len(seen.times) < seen.tries else ()
+    return Judgement(measurements=taken, findings=(*failing, *_slow(job, seen, measured)))
 
 
 def _endpoint(job: Job[ModelTarget, Settings], named: str) -> Timed:
@@ -129,8 +131,9 @@ def _unmeasured(seen: Timed) -> Finding:
         check="measured",
         subject="prediction",
         severity=Severity.UNKNOWN,
-        message=f"{seen.place}: no prediction came back as expected: {seen.trouble or 'no answer'}",
-        observed=f"0 of {seen.tries} tries good",
+        message=f"{seen.place}: {'most' if seen.times else 'all'} predictions did not come back as expected:"
+        f" {seen.trouble or 'no answer'}",
+        observed=f"{len(seen.times)} of {seen.tries} tries good",
         limit="every try",
         hint=seen.hint,
     )
