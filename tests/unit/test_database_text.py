@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from upkeep.routines.database._text import literal, quoted, without_literals
+from upkeep.core.sql_text import without_literals
+from upkeep.routines.database._text import literal, quoted
 
 
 @pytest.mark.parametrize(

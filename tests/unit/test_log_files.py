@@ -16,9 +16,10 @@ from upkeep.adapters.log_files import discover, family, fixed_part
 from upkeep.adapters.log_lines import KEPT, LONGEST, MovedError, opened
 from upkeep.adapters.log_postgres_tally import normalised
 from upkeep.adapters.log_secrets import Scanner
+from upkeep.core import sql_text
 
 
-@pytest.mark.parametrize("module", [log_files, log_secrets, log_app_sift, log_app_tally, log_postgres_tally])
+@pytest.mark.parametrize("module", [log_files, log_secrets, log_app_sift, log_app_tally, log_postgres_tally, sql_text])
 def test_examples_in_the_documentation(module):
     import doctest
 
@@ -117,9 +118,9 @@ def test_moments():
     ("statement", "bare"),
     [
         (b"SELECT 1;", "SELECT ?"),
-        (b"select E'it\\'s', $tag$a'b$tag$, U&'x' from \"T 1\" -- c", 'select ?, U&? from "T 1"'),
+        (b"select E'it\\'s', $tag$a'b$tag$, U&'x' from \"T 1\" -- c", 'select ? from "T 1"'),
         (b"insert into t values (1,'a'), (2,'b'), (3,'c')", "insert into t values (?)"),
-        (b"select 'unsure \\' or', 'secret'", "select ?"),
+        (b"select 'unsure \\' or', 'secret'", "select ?…"),
         (b"select 'cut off secret", "select ?"),
         (b"/* for bob */ select a1 from t2 where x=$1 and y>.5e3", "select a1 from t2 where x=$1 and y>?"),
     ],

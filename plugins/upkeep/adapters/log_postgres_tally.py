@@ -7,6 +7,7 @@ from collections import Counter
 
 from upkeep.adapters.log_secrets import clipped, redact, shown, visible
 from upkeep.core.log_review import DatabaseEvents, Statement
+from upkeep.core.sql_text import without_literals
 
 _DURATION = re.compile(
     rb"duration: (\d+(?:\.\d+)?) ms  "
@@ -26,40 +27,19 @@ _EVENTS = (
     ),
 )
 _MOST = 5000
-_TOKEN = re.compile(
-    rb"--[^\n]*|/\*.*?(?:\*/|\Z)|\$(\w*)\$.*?(?:\$\1\$|\Z)|[eE]'(?:[^'\\]|\\.|'')*(?:'|\Z)|'(?:[^']|'')*(?:'|\Z)"
-    rb'|"(?:[^"]|"")*"|(?<![\w$])\.?\d[\w.]*',
-    re.DOTALL,
-)
-_LIST = re.compile(rb"\?(?:\s*,\s*\?)+")
-_ROWS = re.compile(rb"\(\?\)(?:\s*,\s*\(\?\))+")
+_CACHED = 1000
+_LONGEST = 16 << 10
+"""Bytes of a statement beyond which it is cut."""
 
 
 def normalised(statement: bytes, length: int = 300) -> str:
-    """Return a statement without literals and comments, on one line of at most `length` characters.
-
-    A text whose quoting could be read in two ways ends there.
+    """Return a statement without literals, comments and secrets, on one line of at most `length` characters.
 
     >>> normalised(b"select * from t where name = 'O''Hara' and id in (1, 2, 3) -- for Bob")
     'select * from t where name = ? and id in (?)'
     """
-    return visible(redact(_bare(statement)), length)
-
-
-def _bare(statement: bytes) -> bytes:
-    """Return a statement without literals and comments, on one line."""
-    if b"\\'" in statement:
-        unsure = next((m for m in _TOKEN.finditer(statement) if m[0][:1] == b"'" and b"\\'" in m[0]), None)
-        statement = statement if unsure is None else statement[: unsure.start()] + b"?"
-    text = b" ".join(_TOKEN.sub(_replaced, statement).split())
-    return _ROWS.sub(b"(?)", _LIST.sub(b"?", text)).rstrip(b"; ")
-
-
-def _replaced(match: re.Match[bytes]) -> bytes:
-    text = match[0]
-    if text[:2] in (b"--", b"/*"):
-        return b" "
-    return text if text[:1] == b'"' else b"?"
+    text = without_literals(statement[:_LONGEST].decode("utf-8", "backslashreplace"), _LONGEST).rstrip("; ")
+    return visible(redact(text.encode()), length)
 
 
 class DatabaseTally:
@@ -80,8 +60,7 @@ class DatabaseTally:
             self._states[code] += 1
         if text.startswith(b"duration: "):
             if match := _DURATION.match(text):
-                bare = _bare(text[match.end() : match.end() + (16 << 10)])
-                self._slow(float(match[1]), self._names.get(bare) or self._named(bare))
+                self._slow(float(match[1]), self._named(text[match.end() : match.end() + _LONGEST]))
             return
         for name, shape in _EVENTS:
             match = shape.search(text, 0, 1000)
@@ -92,10 +71,12 @@ class DatabaseTally:
                 self._examples[name] = min(self._examples.get(name, example), example)
                 return
 
-    def _named(self, bare: bytes) -> str:
-        if len(self._names) > _MOST:
-            self._names.clear()
-        name = self._names[bare] = visible(redact(bare), 300)
+    def _named(self, statement: bytes) -> str:
+        name = self._names.get(statement)
+        if name is None:
+            if len(self._names) >= _CACHED:
+                self._names.clear()
+            name = self._names[statement] = normalised(statement)
         return name
 
     def _slow(self, duration: float, statement: str) -> None:

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from upkeep.core.model import Finding, Judgement
+from upkeep.core.sql_text import without_literals
 from upkeep.routines.database._seen import Row, Seen, judged, measured, worst_by_key
 from upkeep.routines.database._settings import Settings
-from upkeep.routines.database._text import span, without_literals
+from upkeep.routines.database._text import span
 
 _LINES = 12
 Sessions = Mapping[int, Row]

@@ -12,8 +12,9 @@ from datetime import datetime, timedelta
 
 from upkeep.core.job import History
 from upkeep.core.model import Finding, Judgement, Measurement, Severity, Threshold
+from upkeep.core.sql_text import without_literals
 from upkeep.routines.database._need import Need, Part, Row, Table
-from upkeep.routines.database._text import literal, span, without_literals
+from upkeep.routines.database._text import literal, span
 
 _NAMED = 5
 

@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from upkeep.core.job import Failed, Ran, Server, Workbench
+from upkeep.core.sql_text import without_literals
 from upkeep.routines.database._reindex_settings import Settings
-from upkeep.routines.database._text import span, without_literals
+from upkeep.routines.database._text import span
 
 Why = Literal["", "lock", "wait", "way", "overrun", "blind"]
 # The application's own deadlock check fires after 1 s of waiting; we must have given way by then.

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from itertools import groupby
 
 from upkeep.core.model import Finding, Judgement, Measurement, Severity, Threshold
+from upkeep.core.sql_text import without_literals
 from upkeep.routines.database._seen import Row, Seen, judged, measured, percent, worst_by_key
 from upkeep.routines.database._settings import Settings
-from upkeep.routines.database._text import literal, span, without_literals
+from upkeep.routines.database._text import literal, span
 
 
 def judge(seen: Seen, settings: Settings) -> Judgement:

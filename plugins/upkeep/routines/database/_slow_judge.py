@@ -9,11 +9,12 @@ from typing import Any
 
 from upkeep.core.job import Failed
 from upkeep.core.model import Finding, Judgement, Severity
+from upkeep.core.sql_text import without_literals
 from upkeep.routines.database import _slow_source, _statements_plan
 from upkeep.routines.database._seen import Row, judged, measured
 from upkeep.routines.database._slow_settings import Settings
 from upkeep.routines.database._statements_spell import Before, Spell, kept
-from upkeep.routines.database._text import span, without_literals
+from upkeep.routines.database._text import span
 
 # A plan (a node of EXPLAIN's JSON), or why there is none.
 Plan = Mapping[str, Any] | str

@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from upkeep.core.job import Failed
+from upkeep.core.sql_text import without_literals
 from upkeep.routines.database._seen import Row
 from upkeep.routines.database._slow_settings import Settings
-from upkeep.routines.database._text import quoted, without_literals
+from upkeep.routines.database._text import quoted
 
 Node = Mapping[str, Any]
 

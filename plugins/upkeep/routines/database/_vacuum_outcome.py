@@ -7,9 +7,10 @@ from typing import Any
 
 from upkeep.core.job import Failed, Ran
 from upkeep.core.model import Finding, Measurement, Outcome, OutcomeStatus, Severity
+from upkeep.core.sql_text import without_literals
 from upkeep.routines.database import _vacuum_report
 from upkeep.routines.database._need import Row
-from upkeep.routines.database._text import byte_size, quoted, span, without_literals
+from upkeep.routines.database._text import byte_size, quoted, span
 from upkeep.routines.database._vacuum_lane import Done, is_damage
 from upkeep.routines.database._vacuum_look import CareJob
 from upkeep.routines.database._vacuum_work import Work

@@ -12,8 +12,8 @@ from contextlib import ExitStack
 
 from upkeep.core.errors import UpkeepError
 from upkeep.core.job import Failed, Server
+from upkeep.core.sql_text import without_literals
 from upkeep.routines.database._need import Row
-from upkeep.routines.database._text import without_literals
 from upkeep.routines.database._vacuum_lane import Lane
 from upkeep.routines.database._vacuum_look import CareJob, conn_id
 
