@@ -203,7 +203,7 @@ class TestFolder:
 
     def mirror(self, tmp_path: Path) -> Path:
         folder = tmp_path / "mirror"
-        shutil.copytree(DATA, folder)
+        shutil.copytree(DATA, folder, copy_function=shutil.copyfile)  # fetched just now, however old the checkout is
         return folder
 
     def test_missing_empty_and_without_rights(self, tmp_path: Path) -> None:
