@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.log_review_bench import DAY, LogBench, entry
+from tests.integration.log_review_bench import DAY, LogBench, answers, entry
 
 AT = DAY + timedelta(hours=3)
 
@@ -106,3 +106,19 @@ def test_a_key_in_several_lines_is_not_shown_as_lines_that_nobody_understands(be
     result = bench.run()
     assert "k3yB0dy" not in result.judgement.model_dump_json() + result.report.model_dump_json()
     assert result.found("secret").severity == "critical"
+
+
+def test_what_copytruncate_has_copied_and_not_named_yet_counts(bench: LogBench):
+    """Between emptying a log and naming its copy a disk takes its time, and a run may be killed there."""
+    text = "".join(entry("python", AT + timedelta(seconds=n), "ERROR", f"number {n}") for n in range(3))
+    hidden = bench.write(text, ".app.log-20260302-1772420400.upkeep-copied")
+    bench.write(text)
+    result = bench.run()
+    assert result.report.errors == 3  # not emptied yet: the copy is one
+    (bench.folder / "app.log").write_text("")
+    assert bench.run().report.errors == 3
+    bench.write(entry("python", AT + timedelta(seconds=9), "ERROR", "later"))
+    before = bench.run()
+    assert before.report.errors == 4
+    hidden.rename(bench.folder / "app.log-20260302-1772420400")
+    assert answers(bench.run())["report"] == answers(before)["report"]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from upkeep.adapters.log_secrets import visible
+from upkeep.adapters.rotation_look import COPIED
 from upkeep.core.log_files import Unread
 
 _MAGIC = re.compile(r"[*?\[]")
@@ -59,7 +60,10 @@ def family(path: str) -> str:
     >>> family("/x/app.log.2.gz"), family("/x/postgresql-2026-01-31_000000.log"), family("app.log-20260131-1769817600")
     ('app.log', 'postgresql.log', 'app.log')
     """
-    return _ROTATED.sub("", _COMPRESSED.sub("", Path(path).name))
+    name = Path(path).name
+    if name.endswith(COPIED):
+        name = name[1 : -len(COPIED)]
+    return _ROTATED.sub("", _COMPRESSED.sub("", name))
 
 
 def discover(patterns: Sequence[str]) -> Found:
@@ -70,7 +74,7 @@ def discover(patterns: Sequence[str]) -> Found:
     for pattern in patterns:
         tree = fixed_part(pattern)
         unread |= {u.path: u for u in _closed_folders(tree, pattern)}
-        paths = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 # a pattern is absolute
+        paths = sorted(p for g in (pattern, _copied(pattern)) for p in glob.glob(g, recursive=True))  # noqa: PTH207
         for path in paths:
             found = _look(path, tree)
             if isinstance(found, Unread):
@@ -80,6 +84,12 @@ def discover(patterns: Sequence[str]) -> Found:
         if not paths and not any(u.startswith(str(tree)) for u in unread):
             missing.append(pattern)
     return Found(tuple(files.values()), tuple(unread.values()), tuple(missing))
+
+
+def _copied(pattern: str) -> str:
+    """Return the glob of what rotation has copied and not named yet: the log is empty by then, or will be at once."""
+    above, slash, leaf = pattern.rpartition("/")
+    return f"{above}{slash}.{leaf}{COPIED}"
 
 
 def fixed_part(pattern: str) -> Path:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from upkeep.adapters.log_files import Found, LogFile, discover
 from upkeep.adapters.log_lines import MovedError, opened
+from upkeep.adapters.rotation_look import COPIED
 
 _TRIES = 5
 _HEAD = 4096
@@ -63,7 +64,8 @@ def _alike(file: LogFile, begins: bytes, other: LogFile, theirs: bytes) -> bool:
     """Tell whether one file may hold the other, by their names and beginnings."""
     if (file.folder, file.family) != (other.folder, other.family):
         return False
-    least = 0 if file.plain_path == other.plain_path else _TELLING
+    copied = file.path.endswith(COPIED) or other.path.endswith(COPIED)
+    least = 0 if copied or file.plain_path == other.plain_path else _TELLING
     shorter = min(len(begins), len(theirs))
     return shorter >= least and begins[:shorter] == theirs[:shorter]
 
