@@ -122,3 +122,12 @@ def test_what_copytruncate_has_copied_and_not_named_yet_counts(bench: LogBench):
     assert before.report.errors == 4
     hidden.rename(bench.folder / "app.log-20260302-1772420400")
     assert answers(bench.run())["report"] == answers(before)["report"]
+
+
+def test_a_job_that_says_the_same_every_day(tmp_path: Path):
+    """Without times two days of it look like copies of each other, and are none."""
+    bench = LogBench(tmp_path / "logs", tmp_path / "home", "plain")
+    now = datetime.now(UTC).replace(microsecond=0)
+    bench.write("an error as every day\nall is well\n" * 40, "app.log.1")
+    bench.write("an error as every day\nall is well\n" * 20)
+    assert bench.run(now - timedelta(hours=1), now + timedelta(hours=1)).report.errors == 60

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from upkeep.adapters.log_files import Found, LogFile, discover
@@ -12,6 +13,9 @@ _TRIES = 5
 _HEAD = 4096
 _TELLING = 256
 """Bytes of a beginning from which on files of different names may be copies."""
+
+
+_TIME = re.compile(rb"\d\d:\d\d:\d\d|\d{10}")
 
 
 def beginning(file: LogFile, limit: int) -> bytes:
@@ -65,9 +69,11 @@ def _alike(file: LogFile, begins: bytes, other: LogFile, theirs: bytes) -> bool:
     if (file.folder, file.family) != (other.folder, other.family):
         return False
     copied = file.path.endswith(COPIED) or other.path.endswith(COPIED)
-    least = 0 if copied or file.plain_path == other.plain_path else _TELLING
     shorter = min(len(begins), len(theirs))
-    return shorter >= least and begins[:shorter] == theirs[:shorter]
+    if begins[:shorter] != theirs[:shorter]:
+        return False
+    # A job that says the same every day fills each of its files with the same lines; only times tell them apart.
+    return copied or file.plain_path == other.plain_path or (shorter >= _TELLING and _TIME.search(begins) is not None)
 
 
 def _shorter(file: LogFile, other: LogFile, limit: int) -> LogFile | None:
