@@ -124,8 +124,8 @@ def test_weak_columns_are_told(world: World):
 
 def test_the_same_data_give_the_same_hash(world: World, monkeypatch: pytest.MonkeyPatch):
     """In other batches, files and order; and keeping it twice makes no second version. Sorted in several parts, too."""
-    for module in (profile_build, profile_spill):
-        monkeypatch.setattr(module, "PART", 300)
+    monkeypatch.setattr(profile_spill, "PART", 300)
+    monkeypatch.setattr(profile_build, "_CHUNK", 130)
     one = world.profile()
     both = parquet.read_table(world.root / "data" / "9.parquet")
     (world.root / "data" / "9.parquet").unlink()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +67,25 @@ def test_exact_values_are_scipys(kind: str, part: int, tmp_path: Path, monkeypat
     old, new = pair(np.random.default_rng(4), kind)
     check(old, new, compared(old, new, tmp_path))
     assert {p.name for p in tmp_path.iterdir()} <= {"a", "b"}
+
+
+def test_sorting_takes_memory_for_its_parts_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """However many numbers there are, and however often one of them occurs."""
+    monkeypatch.setattr(profile_spill, "PART", 300_000)
+    monkeypatch.setattr(profile_spill, "_SAMPLE", 20_000)
+    rng = np.random.default_rng(2)
+    values = np.where(rng.random(3_000_000) < 0.4, 0.0, rng.exponential(1, 3_000_000))
+    spill = profile_spill.Spill(tmp_path / "a")
+    spill.add(values)
+    spill.close()
+    assert np.array_equal(np.concatenate(list(spill.ordered())), np.sort(values))
+    tracemalloc.start()
+    try:
+        for _ in spill.ordered():
+            pass
+        assert tracemalloc.get_traced_memory()[1] < values.nbytes / 2
+    finally:
+        tracemalloc.stop()
 
 
 @settings(deadline=None, max_examples=60)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from upkeep.adapters import drift_tests
 from upkeep.adapters.profile_build import merged
@@ -74,14 +74,15 @@ class Sample:
         return self._spill.pivots() if self._spill else []
 
     def ordered(self, pivots: list[float]) -> Iterator[Any]:
-        """Give the numbers in ascending order, split after the pivots."""
+        """Give the numbers in ascending order, split before and after each pivot."""
         import numpy as np
 
         if self._spill is not None:
             yield from self._spill.ordered(pivots)
             return
         values = np.sort(np.concatenate(self._kept))
-        yield from np.split(values, np.searchsorted(values, pivots, "right"))
+        places = [np.searchsorted(values, pivots, side) for side in ("left", "right")]
+        yield from np.split(values, np.stack(places).T.ravel())
 
 
 def numbers(before: Sample, now: Sample) -> Exact:
@@ -129,11 +130,19 @@ def _slices(lefts: Iterator[Any], rights: Iterator[Any]) -> Iterator[tuple[Any, 
     import numpy as np
 
     for sides in zip(lefts, rights, strict=True):
+        if all(map(_is_one_value, sides)):
+            if len(sides[0]) + len(sides[1]):
+                yield sides
+            continue
         cuts = np.unique(np.concatenate([side[_SLICE::_SLICE] for side in sides]))
         places = [np.stack([np.searchsorted(side, cuts, end) for end in ("left", "right")]).T.ravel() for side in sides]
         for slices in zip(*(np.split(side, place) for side, place in zip(sides, places, strict=True)), strict=True):
             if len(slices[0]) + len(slices[1]):
                 yield slices
+
+
+def _is_one_value(side: Any) -> bool:
+    return not len(side) or bool(side[0] == side[-1])
 
 
 def _merged(left: Any, right: Any, passed: tuple[int, int], counts: tuple[int, int]) -> tuple[Any, Any]:
@@ -173,8 +182,16 @@ def _histogram(values: Any, edges: Any) -> Any:
     """Return the counts of sorted numbers in classes that are closed on the left, the last one on both sides."""
     import numpy as np
 
-    cuts = np.append(np.searchsorted(values, edges[:-1], "left"), np.searchsorted(values, edges[-1], "right"))
-    return np.diff(cuts)
+    return np.diff(np.append(_places(values, edges[:-1], "left"), _places(values, edges[-1], "right")))
+
+
+def _places(values: Any, wanted: Any, side: Literal["left", "right"]) -> Any:
+    """Return numpy's `searchsorted`, which would copy what is one value many times and takes no memory."""
+    import numpy as np
+
+    if len(values) and values.strides == (0,):
+        return len(values) * np.searchsorted(values[:1], wanted, side)
+    return np.searchsorted(values, wanted, side)
 
 
 def _each(each: dict[float, list[int]] | None, left: Any, right: Any, points: Any) -> dict[float, list[int]] | None:
@@ -187,7 +204,7 @@ def _each(each: dict[float, list[int]] | None, left: Any, right: Any, points: An
     for value in map(float, points[starts]):
         counts = each.setdefault(value, [0, 0])
         for position, side in enumerate((left, right)):
-            counts[position] += int(np.searchsorted(side, value, "right") - np.searchsorted(side, value, "left"))
+            counts[position] += int(_places(side, value, "right") - _places(side, value, "left"))
     return each if len(each) <= _FEW else None
 
 

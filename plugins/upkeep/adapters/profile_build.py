@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from upkeep.adapters import drift_columns
 from upkeep.adapters.drift_cells import Cells
-from upkeep.adapters.profile_spill import PART, Spill
+from upkeep.adapters.profile_spill import Spill
 from upkeep.core.drift import ColumnProfile, Kind
 from upkeep.core.errors import TransientError
 
@@ -107,16 +107,13 @@ class _Column:
         return ColumnProfile(kind=self.kind, **known, counts=counts)
 
     def _numbers(self, spill: Spill) -> dict[str, Any]:
-        import numpy as np
-
         if not spill.count:
             return {}
         edges, fences = _edges(spill)
         cells, moments = Cells(edges), (0, 0.0, 0.0)
-        for part in spill.ordered(_pivots(edges, spill.count)):
-            for chunk in np.split(part, range(_CHUNK, len(part), _CHUNK)):
-                cells.add(chunk)
-                moments = merged(moments, chunk)
+        for chunk in _even(spill.ordered()):
+            cells.add(chunk)
+            moments = merged(moments, chunk)
         return {
             "edges": tuple(map(float, edges)),
             "at": tuple(map(int, cells.at)),
@@ -127,13 +124,24 @@ class _Column:
         }
 
 
-def _pivots(edges: Any, count: int) -> list[float]:
-    """Return where to split numbers so that their sums are the same to the last digit in whatever order they came.
+def _even(parts: Iterator[Any]) -> Iterator[Any]:
+    """Give numbers in chunks of one size: then their sums are the same to the last digit in whatever order they came.
 
     A query without ORDER BY gives its rows in another order each time, and the profile must have the same hash.
     """
-    parts = -(-count // PART)
-    return sorted({float(edges[len(edges) * n // parts]) for n in range(1, parts)})
+    import numpy as np
+
+    held, size = list[Any](), 0
+    for part in parts:
+        at = 0
+        while at < len(part):
+            held.append(part[at : at + _CHUNK - size])
+            at, size = at + len(held[-1]), size + len(held[-1])
+            if size == _CHUNK:
+                yield np.concatenate(held)
+                held, size = [], 0
+    if held:
+        yield np.concatenate(held)
 
 
 def _edges(spill: Spill) -> tuple[Any, tuple[float, float] | None]:

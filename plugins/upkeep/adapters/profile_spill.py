@@ -44,13 +44,16 @@ class Spill:
 
         wanted = -(-self.count // PART)
         step = -(-self.count // _SAMPLE)
-        sample = np.sort(np.concatenate([part[::step] for part in self.parts()])) if wanted > 1 else np.array([])
+        # Copies: a view of every hundredth number would keep all the others in memory.
+        sample = np.sort(np.concatenate([part[::step].copy() for part in self.parts()])) if wanted > 1 else np.array([])
         places = [len(sample) * n // wanted for n in range(1, wanted)]
         return sorted({float(sample[p]) for p in places})
 
     def ordered(self, pivots: list[float] | None = None) -> Iterator[Any]:
-        """Give all numbers in ascending order, split after the pivots: those up to the first, up to the second ..."""
+        """Give all numbers in ascending order: those below the first pivot, those equal to it, those up to the next ...
 
+        What occurs millions of times is a pivot, and takes no memory.
+        """
         pivots = self.pivots() if pivots is None else pivots
         if not pivots:
             yield _sorted(self._path)
@@ -79,16 +82,20 @@ def _buckets(parts: Iterator[Any], pivots: list[float], path: Path) -> Iterator[
 
     paths = [path.with_name(f"{path.name}.{n}") for n in range(len(pivots) + 1)]
     files = [p.open("wb") for p in paths]
+    equal = np.zeros(len(pivots), dtype=np.int64)
     try:
         for part in parts:
             part.sort()
-            cuts = [0, *np.searchsorted(part, pivots, "right"), len(part)]
-            for file, first, last in zip(files, cuts[:-1], cuts[1:], strict=True):
+            lefts, rights = (np.searchsorted(part, pivots, side) for side in ("left", "right"))
+            equal += rights - lefts
+            for file, first, last in zip(files, [0, *rights], [*lefts, len(part)], strict=True):
                 file.write(part[first:last].data)
-        for file, bucket in zip(files, paths, strict=True):
+        for n, (file, bucket) in enumerate(zip(files, paths, strict=True)):
             file.close()
             yield _sorted(bucket)
             bucket.unlink()
+            if n < len(pivots):
+                yield np.broadcast_to(np.float64(pivots[n]), (int(equal[n]),))
     finally:
         for file, bucket in zip(files, paths, strict=True):
             file.close()
