@@ -71,10 +71,10 @@ def test_exact_values_are_scipys(kind: str, part: int, tmp_path: Path, monkeypat
 
 def test_sorting_takes_memory_for_its_parts_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """However many numbers there are, and however often one of them occurs."""
-    monkeypatch.setattr(profile_spill, "PART", 300_000)
-    monkeypatch.setattr(profile_spill, "_SAMPLE", 20_000)
+    monkeypatch.setattr(profile_spill, "PART", 20_000)
+    monkeypatch.setattr(profile_spill, "_SAMPLE", 5_000)
     rng = np.random.default_rng(2)
-    values = np.where(rng.random(3_000_000) < 0.4, 0.0, rng.exponential(1, 3_000_000))
+    values = np.where(rng.random(400_000) < 0.4, 0.0, rng.exponential(1, 400_000))
     spill = profile_spill.Spill(tmp_path / "a")
     spill.add(values)
     spill.close()

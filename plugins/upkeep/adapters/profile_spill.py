@@ -34,9 +34,9 @@ class Spill:
         """Flush what was added; call it before anything is read."""
         self._file.close()
 
-    def parts(self, size: int = PART) -> Iterator[Any]:
+    def parts(self) -> Iterator[Any]:
         """Give all numbers as they came."""
-        yield from _parts(self._path, size)
+        yield from _parts(self._path, PART // 4)
 
     def pivots(self) -> list[float]:
         """Return numbers that split all of them into parts of about `PART`."""
@@ -58,7 +58,7 @@ class Spill:
         if not pivots:
             yield _sorted(self._path)
             return
-        yield from _buckets(self.parts(PART // 4), pivots, self._path)
+        yield from _buckets(self.parts(), pivots, self._path)
 
 
 def _sorted(path: Path) -> Any:
