@@ -100,13 +100,14 @@ def _message(one: Known, remembers: bool) -> str:
     worst = one.worst
     state = [word for word, holds in _STATES if holds(one)] if remembers else ["since when is not known"]
     versions = ", ".join(dict.fromkeys(v.package.version for v in one.places))
-    others = f" ({', '.join(worst.aliases)})" if worst.aliases else ""
+    names = ", ".join((worst.id, *worst.aliases))
     fixed = f"fixed in {worst.fixed}" if worst.fixed else "no fixed version yet"
-    rated = f"{worst.rating} by {worst.rated_by}" if worst.rated_by else f"no source rates it, treated as {one.rating}"
+    # Who rates it; the vector by which is for machines, and in the bill of materials.
+    by = worst.rated_by.partition(" ")[0]
+    rated = f"{worst.rating} by {by}" if by else f"no source rates it, treated as {one.rating}"
     parts = [
-        f"{'; '.join(state)}: {_name(one)} {versions} has {worst.id}{others}",
-        worst.summary,
-        rated,
+        f"{_name(one)} {versions}: {worst.summary or 'vulnerable'} ({names})",
+        f"{', '.join(state)}; {rated}",
         fixed,
         f"first seen {one.first_seen:%Y-%m-%d}" if remembers else "",
         _where(one),
