@@ -131,3 +131,17 @@ def test_a_job_that_says_the_same_every_day(tmp_path: Path):
     bench.write("an error as every day\nall is well\n" * 40, "app.log.1")
     bench.write("an error as every day\nall is well\n" * 20)
     assert bench.run(now - timedelta(hours=1), now + timedelta(hours=1)).report.errors == 60
+
+
+def test_bookmarks_of_a_job_that_says_the_same_every_day(tmp_path: Path):
+    """Yesterday's file is there under its own inode: what was noted of it says nothing of today's."""
+    bench = LogBench(tmp_path / "logs", tmp_path / "home", "plain")
+    now = datetime.now(UTC).replace(microsecond=0)
+    ends = [now - timedelta(hours=3 - n) for n in range(4)]
+    path = bench.write("all is well, as on every day\nan error as every day\n" * 40)
+    assert bench.run(ends[0], ends[1]).report.errors == 40
+    path.rename(path.with_name("app.log.1"))
+    bench.write("all is well, as on every day\nan error as every day\n" * 50)
+    assert bench.run(ends[1], ends[2]).report.errors == 50
+    assert bench.run(ends[2], ends[3]).report.errors == 0
+    assert bench.run(ends[1], ends[2], newest=False).report.errors == 50

@@ -88,6 +88,7 @@ class _Review:
     untimed: list[str] = field(default_factory=list)
     first_look: list[str] = field(default_factory=list)
     marks: list[FileMark] = field(default_factory=list)
+    there: dict[tuple[int, int], LogFile] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         order = self.order
@@ -99,6 +100,7 @@ class _Review:
     def run(self) -> LogReport:
         found = settled(self.order.paths)
         files, copies = without_copies(found.files, self.order.limits.decoded_bytes)
+        self.there = {(file.device, file.inode): file for file in files}
         for file in sorted(files, key=lambda f: (f.family, f.mtime_ns, f.path)):
             self._file(file)
         try:
@@ -185,12 +187,14 @@ class _Review:
         before = max((end for end in places if end <= self.order.start), default=None)
         finish = places.get(self.order.end)
         sure = places[before] if before is not None else finish or next(iter(places.values()), None)
-        if sure is not None and not self._holds(sure, file, text):  # it only begins as that one did
+        if mark and sure and (self._of_another(mark, file, text) or not self._holds(sure, file, text)):
+            # It only begins as that one did.
             mark, places, before, finish = None, {}, None, None
         born = mark.born if mark else self._born()
         if before is None and (file.mtime_ns < self.start * 10**9 or (born is not None and self.order.end <= born)):
             return
-        if (before is None or finish is None) and not self.order.newest:
+        begun = before is not None or (born is not None and born >= self.order.start)  # else all of it came later
+        if not (begun and finish) and not self.order.newest:
             self.untimed.append(file.family)
             return
         if before is None and not places and born is None:
@@ -200,6 +204,15 @@ class _Review:
         scan.run(begin, finish.offset if finish else None)
         if finish is None:
             self._keep(text, head, mark, scan)
+
+    def _of_another(self, mark: FileMark, file: LogFile, text: LogText) -> bool:
+        """Whether a bookmark is that of a file that is still there: this one is no copy of it then."""
+        other = self.there.get((mark.device, mark.inode))
+        if other is None or other == file or text.compressed:
+            return False
+        with opened(other, self.order.limits.decoded_bytes) as theirs:
+            head = theirs.head(mark.head_size)
+        return len(head) == mark.head_size and digest(head) == mark.head
 
     def _born(self) -> datetime | None:
         """Return a moment at which a file that nobody knows was not there yet."""
