@@ -193,8 +193,16 @@ def test_worse_may_be_kept_on_request(care: Care):
 
 def test_secrets_in_output_are_left_out(care: Care):
     """What the programs write is kept, without lines that look like secrets, and printable."""
-    program(care, "print('password=hunter2'); print('\\x1b[31mred\\x00'); sys.exit('postgresql://a:b@c/d')")
-    told = care.run("retraining", approved=DO).evidence("retrain")["retraining"]["command"]["tail"]
+    said = (
+        "PGPASSWORD=hunter2", "Authorization: Bearer hunter2", "token: hunter2", "--password hunter2",
+        '{"db_password": "hunter2"}', "aws_secret_access_key = hunter2", "epoch 1, tokens: 512",
+    )  # fmt: skip
+    program(care, f"print({chr(10).join(said)!r}); print('\\x1b[31mred\\x00'); sys.exit('postgresql://a:b@c/d')")
+    care.target["retraining"]["command"] += ["--db-password", "hunter2", "-c", "PGPASSWORD=hunter2 run"]
+    result = care.run("retraining", approved=DO)
+    assert "hunter2" not in repr(result)
+    told = result.evidence("retrain")["retraining"]["command"]["tail"]
+    assert "epoch 1, tokens: 512" in told
     assert any("red" in line and "\x1b" not in line for line in told)
     assert not any("hunter2" in line or "a:b@" in line for line in told)
 

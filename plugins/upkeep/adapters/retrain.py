@@ -26,6 +26,7 @@ from upkeep.adapters.process import Program, environment
 from upkeep.adapters.tree_scan import opened
 from upkeep.core.errors import UpkeepError
 from upkeep.core.model_health import Finished, NotKept, Trial
+from upkeep.core.model_secrets import names_secret
 from upkeep.core.text import looks_random, looks_secret
 
 NOTE = ".retraining.json"
@@ -110,6 +111,10 @@ def _read(stream: IO[bytes], tail: deque[str]) -> None:
 def clean(line: str) -> str:
     """Return a line as it may be shown: printable, not endless, and without what looks like a secret."""
     text = _CONTROL.sub(" ", line).strip()
-    if looks_secret(text) or any(looks_random(word) for word in re.split(r"[\s=:,;'\"]+", text)):
+    if (
+        looks_secret(text)
+        or names_secret(text[: 2 * _LINE])
+        or any(looks_random(word) for word in re.split(r"[\s=:,;'\"]+", text))
+    ):
         return "(a line that looks as if it held a secret)"
     return text if len(text) <= _LINE else text[: _LINE - 1] + "…"

@@ -13,7 +13,7 @@ from upkeep.core.job import Job
 from upkeep.core.ml import Retraining
 from upkeep.core.model import Action, Finding, Measurement, Outcome, OutcomeStatus, Severity
 from upkeep.core.model_health import FilesSeen, Finished, ModelVersion, NotKept, Trial
-from upkeep.core.text import looks_random, looks_secret
+from upkeep.core.model_secrets import shown
 from upkeep.routines.model._retraining_evidence import Seen
 from upkeep.routines.model._versions_seen import fresh, hashes
 
@@ -39,8 +39,8 @@ def proposed(job: Job[Any, Any], seen: Seen) -> Action:
         undo="the files are copied first, and come back when anything fails; later with model.versions (`rollback`)",
         details={
             "oid": _identity(seen, wanted),
-            "command": [shown(part) for part in wanted.command],
-            "test": [shown(part) for part in wanted.test],
+            "command": shown(wanted.command),
+            "test": shown(wanted.test),
             "evidence": dict(seen.numbers),
             "age_days": seen.age_days,
         },
@@ -54,12 +54,6 @@ def _identity(seen: Seen, wanted: Retraining) -> str:
     """
     said = json.dumps([sorted(hashes(seen.files).items()), wanted.command, wanted.test])
     return hashlib.sha256(said.encode()).hexdigest()
-
-
-def shown(part: str) -> str:
-    """Return an argument as it may be shown."""
-    hidden = looks_secret(part) or any(looks_random(word) for word in re.split(r"[=:,]", part))
-    return "***" if hidden else part
 
 
 def retrain(job: Job[Any, Any], wanted: Retraining, worse_by: float, keep_worse: bool) -> Outcome:
@@ -137,7 +131,7 @@ def _new(
 
 def _program(job: Job[Any, Any], what: str, wanted: Retraining, folder: str, told: dict[str, Any]) -> None:
     command, seconds = wanted.command if what == "command" else wanted.test, wanted.timeout
-    job.tools.log.info("%s: %s", what, " ".join(map(shown, command)))
+    job.tools.log.info("%s: %s", what, " ".join(shown(command)))
     run = job.tools.models.retrainer.run
     ended: Finished = run(command, folder=folder, seconds=seconds, still_alone=job.still_alone)
     told[what] = {**asdict(ended), "tail": list(ended.tail)}
