@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import hashlib
 import io
 import marshal
@@ -60,7 +61,9 @@ MODELS = [
 
 @pytest.mark.parametrize(
     ("model", "how"),
-    [(model, "joblib") for model in MODELS] + [(MODELS[1], how) for how in ("pickle 2", "pickle 5", "joblib packed")],
+    [(model, "joblib") for model in MODELS]
+    + [(MODELS[1], how) for how in ("pickle 2", "pickle 5")]
+    + [(MODELS[0], f"joblib {how}") for how in ("zlib", "gzip", "bz2", "lzma", "xz")],
     ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )
 def test_real_models_load(sandbox: ModelSandbox, tmp_path: Path, model: Any, how: str):
@@ -72,7 +75,7 @@ def test_real_models_load(sandbox: ModelSandbox, tmp_path: Path, model: Any, how
     if how.startswith("pickle"):
         path.write_bytes(pickled(model, int(how[-1])))
     else:
-        joblib.dump(model, path, compress=3 if "packed" in how else 0)
+        joblib.dump(model, path, compress=(how.split()[1], 3) if " " in how else 0)
     answer = load(sandbox, path)
     assert answer.ok, answer
     assert answer.kind.endswith(type(model).__name__)
@@ -136,6 +139,7 @@ def hostile(mark: Path) -> dict[str, bytes]:
         "metaclass": b"cnumpy\ndtype\n(cbuiltins\ntype\ntR.",
         "nested pickle": pickled(Call(pickle.loads, pickled(system))),
         "zlib": zlib.compress(pickled(system)),
+        "gzip": gzip.compress(pickled(system)),
         "distribution": stated("scipy.stats\nrv_continuous", {"_parse_arg_template": python}),
         "distribution, by its own class": stated(
             "scipy.stats._continuous_distns\nnorm_gen", {"_parse_arg_template": python}
@@ -236,9 +240,10 @@ def test_only_bytes_with_the_known_hash_are_looked_at(sandbox: ModelSandbox, tmp
         (pickled(LinearRegression())[:-9], "error"),
         (b"\x80\x04\x95" + b"\xff" * 8, "error"),
         (zlib.compress(bytes(30_000_000)), "refused"),
+        (gzip.compress(bytes(30_000_000)), "refused"),
         (b"(" * 1000 + b".", "error"),
     ],
-    ids=["empty", "garbage", "cut off", "frame of 2^64 bytes", "bomb", "marks"],
+    ids=["empty", "garbage", "cut off", "frame of 2^64 bytes", "bomb", "bomb in gzip", "marks"],
 )
 def test_damaged_files_are_told(sandbox: ModelSandbox, tmp_path: Path, data: bytes, why: str):
     """What is no pickle, is cut off or unpacks to too much is an answer, not a crash."""

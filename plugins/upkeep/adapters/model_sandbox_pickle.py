@@ -88,7 +88,12 @@ def unpacked(data: bytes, limit: int) -> bytes:
 
     :raises Refused: it would become larger than `limit` bytes.
     """
-    openers = {b"\x1f\x8b": gzip.GzipFile, b"BZ": bz2.BZ2File, b"\xfd7": lzma.LZMAFile, b"]\x00": lzma.LZMAFile}
+    openers: dict[bytes, Any] = {
+        b"\x1f\x8b": gzip.open,
+        b"BZ": bz2.BZ2File,
+        b"\xfd7": lzma.LZMAFile,
+        b"]\x00": lzma.LZMAFile,
+    }
     if data[:1] == b"\x78" and data[:2] in (b"x\x01", b"x^", b"x\x9c", b"x\xda"):
         step = zlib.decompressobj()
         whole = step.decompress(data, limit + 1)
