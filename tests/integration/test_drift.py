@@ -313,3 +313,14 @@ def test_a_feature_that_is_a_time(world: World):
     week(world, 3000, member=moments[:3000])
     (found,) = world.drift().findings
     assert found.severity is Severity.INFO and "times always move on" in found.message
+
+
+def test_the_profile_of_another_model(world: World):
+    """Two models whose profiles lie in one folder: the other's profile is not compared with."""
+    week(world)
+    entry = world.drifts.index(str(world.folder)).current
+    assert entry
+    other = world.drifts.load(str(world.folder), entry).model_copy(update={"target": "claims/other"})
+    world.drifts.keep(str(world.folder), other, datetime(2026, 10, 2, tzinfo=UTC))
+    (found,) = world.drift().findings
+    assert found.severity is Severity.CRITICAL and "a profile of claims/other" in found.message

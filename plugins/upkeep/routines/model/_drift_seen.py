@@ -38,6 +38,7 @@ def observe(job: Job[ModelTarget, Any]) -> Seen:
         index = drifts.index(where)
         entry = chosen(job, index)
         profile = drifts.load(where, entry) if entry else None
+        _own(job, where, profile)
     except DamagedError as error:
         return Seen(damaged=error)
     if entry is None or profile is None:
@@ -47,6 +48,15 @@ def observe(job: Job[ModelTarget, Any]) -> Seen:
     drifted = drifts.drifted(wanted, job.system, profile, columns)
     job.tools.log.info("%d rows compared with profile version %d", drifted.read.rows, entry.version)
     return Seen(index, entry, profile, None, features, drifted)
+
+
+def _own(job: Job[ModelTarget, Any], where: str, profile: Profile | None) -> None:
+    """See that a profile is this model's. :raises DamagedError: it is another one's."""
+    if profile is not None and profile.target != job.target.id:
+        raise DamagedError(
+            f"{where} holds a profile of {profile.target}, expected one of {job.target.id}",
+            "give each model a `profile` folder of its own, and build one for this model (model.profile)",
+        )
 
 
 def folder(target: ModelTarget) -> str:
