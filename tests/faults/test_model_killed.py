@@ -20,7 +20,7 @@ from upkeep.adapters.model_versions import ModelVersions
 from upkeep.adapters.retrain import Retrainer
 
 WORKER = Path(__file__).with_name("model_worker.py")
-KILLS = int(os.environ.get("UPKEEP_TEST_KILLS", "4"))
+KILLS = int(os.environ.get("UPKEEP_TEST_KILLS", "3"))
 TRAIN = """
 import json, sys, time
 from pathlib import Path

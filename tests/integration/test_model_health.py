@@ -45,7 +45,7 @@ def test_a_healthy_model_gives_no_trouble(care: Care):
 def test_missing_files(care: Care):
     """A glob without a file, or no folder at all, is critical."""
     (care.folder / "model.pkl").unlink()
-    assert care.run("health").found("files").severity is Severity.CRITICAL
+    assert care.run("health", load=False).found("files").severity is Severity.CRITICAL
     shutil.rmtree(care.folder)
     result = care.run("health")
     assert {f.severity for f in result.findings if f.check == "files"} == {Severity.CRITICAL}
@@ -119,7 +119,7 @@ def test_links_are_not_followed(care: Care, tmp_path: Path):
     """A link instead of a model file is not read: unknown, with the way out."""
     elsewhere = shutil.move(care.folder / "model.pkl", tmp_path / "elsewhere.pkl")
     (care.folder / "model.pkl").symlink_to(elsewhere)
-    found = care.run("health").found("files")
+    found = care.run("health", load=False).found("files")
     assert found.severity is Severity.UNKNOWN and "symbolic link" in found.message
 
 
@@ -138,9 +138,9 @@ def test_other_trouble_of_files(care: Care):
 def test_features_that_differ(care: Care):
     """Metadata and system file must name the same features."""
     care.target["features"] = FEATURES
-    assert care.run("health").findings == ()
+    assert care.run("health", load=False).findings == ()
     say(care, features=["clicks", "score", "age"])
-    assert care.run("health").found("features").severity is Severity.WARNING
+    assert care.run("health", load=False).found("features").severity is Severity.WARNING
 
 
 def versions(*numbers: str, **more: Any) -> Page:
