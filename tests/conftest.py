@@ -8,8 +8,12 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
+# Machines are noisy: how long an example takes says nothing.
+hypothesis.settings.register_profile("any machine", deadline=None)
+hypothesis.settings.load_profile("any machine")
 # Airflow reads its configuration when it is first imported, which is before any fixture runs.
 _HOME = tempfile.TemporaryDirectory(prefix="upkeep-airflow-")
 _ROOT = Path(__file__).parent.parent
