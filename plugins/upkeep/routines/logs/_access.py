@@ -72,9 +72,10 @@ def _lines(review: AccessReview, limits: AccessLimits) -> Iterator[Finding]:
     seen = review.lines
     if seen.unparsed:
         samples = [f"{s.path} at {s.offset:,}: {s.text}" for s in seen.samples]
-        head = f"{seen.unparsed:,} of {seen.unparsed + seen.in_window:,} lines do not have the declared format; the first of them:"
+        window = seen.unparsed + seen.in_window
+        head = f"{seen.unparsed:,} of {window:,} lines do not have the declared format; the first of them:"
         yield from judged(
-            "unparsed", "lines", limits.unparsed, share(seen.unparsed, seen.unparsed + seen.in_window), message=lines(head, samples),
+            "unparsed", "lines", limits.unparsed, share(seen.unparsed, window), message=lines(head, samples),
             hint="correct `format` of the log set, or see what writes such lines", unit=" %",
         )  # fmt: skip
     if review.times is not None and review.untimed:
