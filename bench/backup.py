@@ -119,7 +119,7 @@ def ours(order: dict[str, Any], work: Path) -> int:
     from upkeep.adapters.archive import make_archiver
     from upkeep.adapters.object_store_s3 import S3Store
     from upkeep.core.backup import Database, Options, Place
-    from upkeep.core.system import StoreRef
+    from upkeep.core.targets import StoreRef
 
     s3 = client(order)
     archive = make_archiver(lambda _: order["dsn"], lambda _: S3Store(s3, BUCKET, "ours"), work)

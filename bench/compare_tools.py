@@ -12,7 +12,7 @@ from typing import Any
 from lab.postgres import PostgresServer
 from tests.integration.database_bench import Bench
 from upkeep.core.routine import Routine
-from upkeep.core.system import PostgresTarget
+from upkeep.core.targets import PostgresTarget
 
 PROGRAM = shutil.which("check_postgres")
 BLOCK = 8192

@@ -14,7 +14,7 @@ from upkeep.adapters import postgres, workbench
 from upkeep.core.cadence import Window
 from upkeep.core.job import Job
 from upkeep.core.routine import Routine
-from upkeep.core.system import PostgresTarget
+from upkeep.core.targets import PostgresTarget
 
 
 def routine_faults(world: Bench) -> Iterator[tuple[str, str, Path]]:

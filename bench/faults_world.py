@@ -25,7 +25,7 @@ from upkeep.adapters.restore_test import Restorer as make_restorer
 from upkeep.core.backup import Check, Database, Kind, Manifest, Options, Place, Progress
 from upkeep.core.errors import NoKeyError
 from upkeep.core.restore import Options as RestoreOptions
-from upkeep.core.system import StoreRef
+from upkeep.core.targets import StoreRef
 
 MAJOR = 15  # the newest that Debian's pgBackRest 2.45 knows
 RUN = "manual__bench"

@@ -64,7 +64,7 @@ def observe(postgres: PostgresServer, name: str) -> tuple[float, float, int, int
     from upkeep.core.cadence import Window
     from upkeep.core.job import Job
     from upkeep.core.routine import Routine
-    from upkeep.core.system import PostgresTarget
+    from upkeep.core.targets import PostgresTarget
 
     trips = 0
 

@@ -38,7 +38,7 @@ from upkeep.adapters.physical import make_physical
 from upkeep.adapters.physical_restore import fetch_and_unpack
 from upkeep.core.backup import Database, Place
 from upkeep.core.physical import PhysicalOptions
-from upkeep.core.system import StoreRef
+from upkeep.core.targets import StoreRef
 
 SCALE = os.environ.get("BENCH_SCALE", "35")
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "2"))

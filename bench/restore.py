@@ -30,7 +30,7 @@ from upkeep.adapters.scratch_cluster import Cluster, server_programs
 from upkeep.adapters.scratch_place import scratch_place
 from upkeep.core import backup, restore
 from upkeep.core.backup import Kept, Manifest, Place
-from upkeep.core.system import Smoke, StoreRef
+from upkeep.core.targets import Smoke, StoreRef
 
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "2"))
 JOBS = int(os.environ.get("BENCH_JOBS", "2"))

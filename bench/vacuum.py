@@ -102,7 +102,7 @@ def ours(order: dict[str, Any]) -> None:
     from upkeep.core.cadence import Window
     from upkeep.core.job import Job, Tools
     from upkeep.core.routine import Routine
-    from upkeep.core.system import PostgresTarget
+    from upkeep.core.targets import PostgresTarget
     from upkeep.ledger.events import RoutineKey
     from upkeep.ledger.spool import Spool
     from upkeep.ledger.store import Ledger, LedgerHistory

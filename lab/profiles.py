@@ -44,7 +44,7 @@ def main(now: datetime) -> None:
     """Make them."""
     from upkeep.adapters.drift import Drifts
     from upkeep.adapters.scoring_data import ScoringData
-    from upkeep.core.system import ModelTarget
+    from upkeep.core.targets import ModelTarget
     from upkeep.systems.load import load_system
 
     drifts = Drifts(ScoringData(_conninfo, _no_connection), Path(os.environ["UPKEEP_LAB_HOME"]))

@@ -17,7 +17,8 @@ from upkeep.core.errors import ConfigurationError, UpkeepError
 
 if TYPE_CHECKING:
     from upkeep.core.drift import Drifts, Stretch
-    from upkeep.core.system import ModelTarget, System
+    from upkeep.core.system import System
+    from upkeep.core.targets import ModelTarget
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -116,7 +117,7 @@ def _world(target_id: str) -> tuple[System, ModelTarget, Drifts]:
     """
     from upkeep.adapters.drift import Drifts as Adapter
     from upkeep.adapters.scoring_data import ScoringData
-    from upkeep.core.system import ModelTarget
+    from upkeep.core.targets import ModelTarget
     from upkeep.operators import wiring
     from upkeep.systems.load import load_system
 

@@ -17,7 +17,7 @@ from upkeep.adapters.archive import make_archiver
 from upkeep.adapters.object_store_s3 import S3Store
 from upkeep.core.backup import Database, Options, Place
 from upkeep.core.errors import UpkeepError
-from upkeep.core.system import StoreRef
+from upkeep.core.targets import StoreRef
 
 
 def main(order: dict[str, str]) -> int:

@@ -12,7 +12,7 @@ from upkeep.adapters import object_store
 from upkeep.adapters.copy_maker import CopyMaker
 from upkeep.core.backup import Place
 from upkeep.core.copies import CopyOptions
-from upkeep.core.system import StoreRef
+from upkeep.core.targets import StoreRef
 
 
 def main(order: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ from upkeep.adapters import models
 from upkeep.core.cadence import Window
 from upkeep.core.job import Job
 from upkeep.core.routine import Routine
-from upkeep.core.system import ModelTarget
+from upkeep.core.targets import ModelTarget
 
 
 def main(order: dict[str, str]) -> None:

@@ -11,7 +11,7 @@ from upkeep.adapters.physical import make_physical
 from upkeep.core.backup import Database, Place
 from upkeep.core.errors import UpkeepError
 from upkeep.core.physical import PhysicalOptions
-from upkeep.core.system import StoreRef
+from upkeep.core.targets import StoreRef
 
 
 def main(order: dict[str, str]) -> int:

@@ -19,7 +19,7 @@ from upkeep.adapters.object_store_s3 import S3Store
 from upkeep.adapters.recovery import make_recoverer
 from upkeep.core.backup import Database, Place
 from upkeep.core.recovery import DatabaseOrder
-from upkeep.core.system import StoreRef
+from upkeep.core.targets import StoreRef
 
 
 def store_of(order: dict[str, Any]) -> S3Store:

@@ -16,7 +16,7 @@ from upkeep.adapters.restore_test import Restorer
 from upkeep.core.backup import Place
 from upkeep.core.errors import UpkeepError
 from upkeep.core.restore import Options
-from upkeep.core.system import StoreRef
+from upkeep.core.targets import StoreRef
 
 
 def main(order: dict[str, str]) -> int:

@@ -32,7 +32,8 @@ from upkeep.core.copies import CopyOptions
 from upkeep.core.errors import ConfigurationError, TransientError
 from upkeep.core.job import Job
 from upkeep.core.model import OutcomeStatus, Severity
-from upkeep.core.system import FileSetTarget, Retention, StoreRef
+from upkeep.core.system import Retention
+from upkeep.core.targets import FileSetTarget, StoreRef
 from upkeep.core.tree import FileSet, TreeOptions
 from upkeep.routines.backup import retention, verify
 

@@ -14,7 +14,7 @@ from upkeep.adapters.object_store import FolderStore
 from upkeep.adapters.tree_backup import make_trees
 from upkeep.core.backup import Place, TreeManifest
 from upkeep.core.errors import TransientError
-from upkeep.core.system import StoreRef
+from upkeep.core.targets import StoreRef
 from upkeep.core.tree import FileSet, TreeOptions
 
 SECONDS = 6

@@ -27,7 +27,7 @@ from upkeep.adapters import profile_store
 from upkeep.adapters.scoring_data import ScoringData
 from upkeep.core.errors import ConfigurationError, TransientError
 from upkeep.core.ml import DataSource
-from upkeep.core.system import PostgresTarget
+from upkeep.core.targets import PostgresTarget
 
 KILLS = int(os.environ.get("UPKEEP_TEST_KILLS", "5"))
 START, END = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 2, tzinfo=UTC)

@@ -19,7 +19,7 @@ from upkeep.core.cadence import Window
 from upkeep.core.job import Job
 from upkeep.core.model import Finding, Judgement, Outcome, Severity
 from upkeep.core.routine import Routine
-from upkeep.core.system import DependenciesTarget
+from upkeep.core.targets import DependenciesTarget
 
 ROUTINE = Routine.load("upkeep.routines.dependencies.audit")
 PINS = "Django==3.2.0\nrequests==2.19.0\nPillow==8.0.0\nurllib3==1.24.1\n"

@@ -19,7 +19,7 @@ from upkeep.adapters.archive import Archive, make_archiver
 from upkeep.adapters.object_store import Store
 from upkeep.adapters.object_store_s3 import S3Store
 from upkeep.core.backup import Database, Kept, Options, Place, Progress, TableProof
-from upkeep.core.system import StoreRef
+from upkeep.core.targets import StoreRef
 
 BUCKET = "backups"
 RUN = "scheduled__2026-11-21"

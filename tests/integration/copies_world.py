@@ -24,7 +24,7 @@ from upkeep.core.cadence import Window
 from upkeep.core.catalogue import Entry
 from upkeep.core.job import Job
 from upkeep.core.routine import Routine
-from upkeep.core.system import RedisTarget, SqliteTarget, StoreRef, Target
+from upkeep.core.targets import RedisTarget, SqliteTarget, StoreRef, Target
 
 RUN = "scheduled__2026-11-21"
 PROGRAMS = str(Path(get_binary_path()).parent)

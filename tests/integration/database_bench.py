@@ -22,7 +22,7 @@ from upkeep.core.cadence import Window
 from upkeep.core.job import Job
 from upkeep.core.model import Finding, Judgement, Measurement, Severity
 from upkeep.core.routine import Routine
-from upkeep.core.system import PostgresTarget, SqliteTarget
+from upkeep.core.targets import PostgresTarget, SqliteTarget
 
 __all__ = ["MAJORS"]
 

@@ -26,7 +26,8 @@ from upkeep.core.job import Job
 from upkeep.core.ml import DataSource
 from upkeep.core.model import Finding, Judgement, Severity
 from upkeep.core.routine import Routine
-from upkeep.core.system import ModelTarget, System
+from upkeep.core.system import System
+from upkeep.core.targets import ModelTarget
 from upkeep.ledger import events as ev
 from upkeep.ledger.record import fold
 from upkeep.ledger.spool import Spool

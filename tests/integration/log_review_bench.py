@@ -21,7 +21,7 @@ from upkeep.core.job import Job
 from upkeep.core.log_review import LogReport
 from upkeep.core.model import Finding, Judgement, Severity
 from upkeep.core.routine import Routine
-from upkeep.core.system import LogSetTarget
+from upkeep.core.targets import LogSetTarget
 
 DAY = datetime(2026, 3, 2, tzinfo=UTC)
 

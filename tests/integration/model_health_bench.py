@@ -25,7 +25,8 @@ from upkeep.core.cadence import Window
 from upkeep.core.errors import CriticalFindingError
 from upkeep.core.job import Job
 from upkeep.core.routine import Routine
-from upkeep.core.system import ModelTarget, System
+from upkeep.core.system import System
+from upkeep.core.targets import ModelTarget
 from upkeep.ledger import events as ev
 from upkeep.ledger.record import fold
 from upkeep.ledger.spool import Spool

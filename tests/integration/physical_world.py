@@ -28,7 +28,7 @@ from upkeep.core.catalogue import Entry
 from upkeep.core.job import Job
 from upkeep.core.physical import PhysicalOptions
 from upkeep.core.routine import Routine
-from upkeep.core.system import PostgresTarget, StoreRef
+from upkeep.core.targets import PostgresTarget, StoreRef
 
 RUN = "scheduled__2026-11-21"
 DATABASE = Database(conn_id="db")

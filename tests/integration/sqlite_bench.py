@@ -23,7 +23,7 @@ from upkeep.core.job import Job
 from upkeep.core.model import Ended, Finding, Severity
 from upkeep.core.routine import Routine
 from upkeep.core.sqlite import SqliteCopy
-from upkeep.core.system import SqliteTarget
+from upkeep.core.targets import SqliteTarget
 from upkeep.ledger import events as ev
 from upkeep.ledger.record import fold
 from upkeep.ledger.spool import Spool

@@ -23,7 +23,7 @@ from upkeep.adapters import packages_debian
 from upkeep.adapters.packages import listed
 from upkeep.core.audit import Limits, Verdict
 from upkeep.core.errors import CriticalFindingError
-from upkeep.core.system import DependenciesTarget
+from upkeep.core.targets import DependenciesTarget
 from upkeep.ledger import events as ev
 from upkeep.operators.wiring import open_ledger
 

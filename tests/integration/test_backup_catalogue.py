@@ -25,7 +25,7 @@ from upkeep.core.errors import TransientError
 from upkeep.core.job import Job
 from upkeep.core.model import Action, Finding, Severity
 from upkeep.core.routine import Routine
-from upkeep.core.system import FileSetTarget, PostgresTarget, SqliteTarget, StoreRef, Target
+from upkeep.core.targets import FileSetTarget, PostgresTarget, SqliteTarget, StoreRef, Target
 from upkeep.ledger import events as ev
 from upkeep.ledger.catalogue import LedgerCatalogue
 from upkeep.ledger.spool import Spool

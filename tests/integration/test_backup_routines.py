@@ -21,7 +21,7 @@ from upkeep.core.errors import ConfigurationError
 from upkeep.core.job import Job
 from upkeep.core.model import OutcomeStatus
 from upkeep.core.routine import Routine
-from upkeep.core.system import PostgresTarget, StoreRef
+from upkeep.core.targets import PostgresTarget, StoreRef
 
 lab_catalogue = Shelf()
 

@@ -21,7 +21,7 @@ from upkeep.core.cadence import Window
 from upkeep.core.job import Job
 from upkeep.core.model import OutcomeStatus, Severity
 from upkeep.core.routine import Routine
-from upkeep.core.system import PostgresTarget
+from upkeep.core.targets import PostgresTarget
 from upkeep.routines.backup import _canary
 
 

@@ -31,7 +31,7 @@ from tests.integration.database_bench import (
 from upkeep.core.errors import ConfigurationError
 from upkeep.core.model import Judgement, Severity
 from upkeep.core.routine import Routine
-from upkeep.core.system import PostgresTarget
+from upkeep.core.targets import PostgresTarget
 from upkeep.ledger import events as ev
 from upkeep.ledger.spool import Spool
 from upkeep.ledger.store import Ledger, LedgerHistory, migrate

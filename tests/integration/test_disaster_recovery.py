@@ -31,7 +31,8 @@ from upkeep.core.errors import ConfigurationError
 from upkeep.core.job import Job
 from upkeep.core.model import Outcome, OutcomeStatus, Severity
 from upkeep.core.routine import Routine
-from upkeep.core.system import StoreRef, System
+from upkeep.core.system import System
+from upkeep.core.targets import StoreRef
 from upkeep.core.tree import FileSet, TreeOptions
 
 ROOT = Path(__file__).parents[2]

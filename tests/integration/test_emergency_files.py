@@ -23,7 +23,8 @@ from upkeep.core.cadence import Window
 from upkeep.core.job import Job
 from upkeep.core.model import OutcomeStatus, Severity
 from upkeep.core.routine import Routine
-from upkeep.core.system import FileSetTarget, MaintenanceWindow, StoreRef
+from upkeep.core.system import MaintenanceWindow
+from upkeep.core.targets import FileSetTarget, StoreRef
 from upkeep.core.tree import FileSet, TreeOptions
 
 

@@ -25,7 +25,8 @@ from upkeep.core.errors import ConfigurationError, UpkeepError
 from upkeep.core.job import Job
 from upkeep.core.model import Action, Outcome, OutcomeStatus, Severity
 from upkeep.core.routine import Routine
-from upkeep.core.system import MaintenanceWindow, PostgresTarget, Smoke, StoreRef, Volume
+from upkeep.core.system import MaintenanceWindow
+from upkeep.core.targets import PostgresTarget, Smoke, StoreRef, Volume
 
 ROUTINE = "upkeep.routines.recovery.restore"
 WORKER = Path(__file__).parents[1] / "faults" / "recovery_worker.py"

@@ -18,7 +18,7 @@ from tests.integration.approval_site import Site
 from upkeep.adapters import object_store, tree_backup
 from upkeep.adapters.archive import make_archiver
 from upkeep.core.backup import Database, Options, Place
-from upkeep.core.system import StoreRef
+from upkeep.core.targets import StoreRef
 from upkeep.core.tree import FileSet, TreeOptions
 
 DAG = "emergency_restore"

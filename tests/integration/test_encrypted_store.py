@@ -27,7 +27,7 @@ from upkeep.adapters.object_store_s3 import PART
 from upkeep.core.backup import Check, Database, Kept, Options, Place
 from upkeep.core.errors import ConfigurationError, DamagedError, LockedError, NoKeyError
 from upkeep.core.model import Severity
-from upkeep.core.system import StoreRef
+from upkeep.core.targets import StoreRef
 
 KEY = {name: base64.b64encode(hashlib.sha256(name.encode()).digest()).decode() for name in ("2026-01", "2027-01", "x")}
 LOCKED, DAYS = "locked", 30

@@ -38,7 +38,7 @@ from tests.integration.database_bench import (
 from upkeep.adapters import postgres
 from upkeep.core.model import Finding, Judgement, Severity
 from upkeep.core.routine import Routine
-from upkeep.core.system import PostgresTarget
+from upkeep.core.targets import PostgresTarget
 
 ALL = {"unused_days": 0, "unused_min_bytes": 0}
 # What no version does otherwise is tried on the oldest and the newest.

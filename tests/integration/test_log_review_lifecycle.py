@@ -24,7 +24,7 @@ from upkeep.core.errors import CriticalFindingError
 from upkeep.core.job import Job
 from upkeep.core.model import Severity
 from upkeep.core.routine import Routine
-from upkeep.core.system import LogSetTarget
+from upkeep.core.targets import LogSetTarget
 from upkeep.ledger import events as ev
 from upkeep.ledger.catalogue import LedgerCatalogue
 from upkeep.ledger.spool import Spool

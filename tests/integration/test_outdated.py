@@ -27,7 +27,8 @@ from upkeep.core.cadence import Window
 from upkeep.core.job import Job, Tools
 from upkeep.core.model import Judgement, Severity
 from upkeep.core.outdated import Lookup, Newer, Outdated
-from upkeep.core.system import DependenciesTarget, System
+from upkeep.core.system import System
+from upkeep.core.targets import DependenciesTarget
 from upkeep.routines.dependencies import outdated
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)

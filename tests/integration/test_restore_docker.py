@@ -30,7 +30,7 @@ from upkeep.core.backup import Kept, Manifest
 from upkeep.core.errors import ConfigurationError, TransientError
 from upkeep.core.model import Severity
 from upkeep.core.restore import Options, Tested
-from upkeep.core.system import Smoke
+from upkeep.core.targets import Smoke
 from upkeep.routines.backup import _restore_findings
 
 ADDRESS = os.environ.get("UPKEEP_TEST_DOCKER", LOCAL)

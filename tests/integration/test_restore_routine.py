@@ -23,7 +23,7 @@ from upkeep.core.errors import ConfigurationError
 from upkeep.core.job import Job
 from upkeep.core.model import Finding, Outcome, OutcomeStatus, Severity
 from upkeep.core.routine import Routine
-from upkeep.core.system import PostgresTarget, Smoke
+from upkeep.core.targets import PostgresTarget, Smoke
 
 ROUTINE = Routine.load("upkeep.routines.backup.restore_test")
 

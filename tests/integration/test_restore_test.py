@@ -19,7 +19,7 @@ from upkeep.adapters.restore_test import Restorer
 from upkeep.core import backup as core
 from upkeep.core.backup import Kept, Manifest
 from upkeep.core.restore import Options, Tested
-from upkeep.core.system import Smoke
+from upkeep.core.targets import Smoke
 
 LARGE = (
     "create table big (id int primary key, v text)",

@@ -11,7 +11,7 @@ from tests.integration import physical_world
 from tests.integration.physical_world import Cluster
 from upkeep.adapters.restore_test import Restorer
 from upkeep.core.restore import Options, Tested
-from upkeep.core.system import Smoke
+from upkeep.core.targets import Smoke
 
 FILL = (
     "create table big (id int primary key, v text)",

@@ -20,7 +20,7 @@ from tests.integration.database_bench import database, server
 from upkeep.adapters.scoring_data import ScoringData
 from upkeep.core.errors import ConfigurationError, TransientError
 from upkeep.core.ml import DataSource
-from upkeep.core.system import PostgresTarget
+from upkeep.core.targets import PostgresTarget
 
 START = datetime(2026, 1, 2, tzinfo=UTC)
 END = START + timedelta(days=1)

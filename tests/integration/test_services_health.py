@@ -24,7 +24,8 @@ from upkeep.core.cadence import Window
 from upkeep.core.errors import ConfigurationError
 from upkeep.core.job import Job, Tools
 from upkeep.core.model import Judgement, Severity
-from upkeep.core.system import HttpTarget, System
+from upkeep.core.system import System
+from upkeep.core.targets import HttpTarget
 from upkeep.routines.services import health
 
 HEALTHY = {"status": "healthy", "database": {"status": "up"}, "checks": ["a", "b"]}

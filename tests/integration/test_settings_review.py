@@ -26,7 +26,7 @@ from tests.integration.database_bench import (
 )
 from upkeep.core.model import Finding, Judgement, Severity
 from upkeep.core.routine import Routine
-from upkeep.core.system import PostgresTarget
+from upkeep.core.targets import PostgresTarget
 from upkeep.routines.database._text import literal
 
 # What initdb would have written: the lab's own settings differ. Only fsync stays off: it would make the tests slow.

@@ -26,7 +26,7 @@ from upkeep.adapters import postgres
 from upkeep.core.job import Failed
 from upkeep.core.model import Severity
 from upkeep.core.routine import Routine
-from upkeep.core.system import PostgresTarget
+from upkeep.core.targets import PostgresTarget
 
 # For rules that no version of the server or the extension has a part in.
 ENDS = pytest.mark.parametrize("pg", [MAJORS[0], MAJORS[-1]], indirect=True, ids=lambda major: f"pg{major}")

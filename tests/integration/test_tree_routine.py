@@ -24,7 +24,7 @@ from upkeep.core.errors import ConfigurationError, TransientError
 from upkeep.core.job import Job
 from upkeep.core.model import Begun, Ended, OutcomeStatus, Severity
 from upkeep.core.routine import Routine
-from upkeep.core.system import FileSetTarget, ModelTarget, StoreRef
+from upkeep.core.targets import FileSetTarget, ModelTarget, StoreRef
 
 ROUTINE = Routine.load("upkeep.routines.backup.files")
 

@@ -12,7 +12,7 @@ import pytest
 from lab.postgres import MAJORS, PostgresServer
 from tests.integration.database_bench import database, server
 from tests.integration.vacuum_bench import Care, settle, troubles
-from upkeep.core.system import Volume
+from upkeep.core.targets import Volume
 
 SMALL: dict[str, Any] = {"bloat_min_bytes": 65_536, "full_bytes": 65_536}
 

@@ -15,7 +15,7 @@ from upkeep.adapters.object_store import FolderStore, Store
 from upkeep.adapters.object_store_s3 import S3Store
 from upkeep.adapters.tree_backup import TreeArchive, make_trees
 from upkeep.core.backup import Check, Place, TreeManifest
-from upkeep.core.system import StoreRef
+from upkeep.core.targets import StoreRef
 from upkeep.core.tree import Comparison, FileSet, Taken, TreeOptions
 
 BUCKET = "trees"

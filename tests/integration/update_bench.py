@@ -22,7 +22,7 @@ from upkeep.core.cadence import Window
 from upkeep.core.job import Job
 from upkeep.core.model import Action, Finding, Judgement, Outcome
 from upkeep.core.routine import Routine
-from upkeep.core.system import DependenciesTarget
+from upkeep.core.targets import DependenciesTarget
 
 ROUTINE = Routine.load("upkeep.routines.dependencies.update")
 NOW = datetime(2026, 11, 21, 3, 0, tzinfo=UTC)

@@ -24,7 +24,7 @@ from upkeep.core.errors import ConfigurationError, CriticalFindingError
 from upkeep.core.job import Job
 from upkeep.core.model import Finding, Severity
 from upkeep.core.routine import Routine
-from upkeep.core.system import PostgresTarget, Volume
+from upkeep.core.targets import PostgresTarget, Volume
 from upkeep.ledger import events as ev
 from upkeep.ledger.record import RoutineRecord, fold
 from upkeep.ledger.spool import Spool

@@ -16,7 +16,7 @@ from upkeep.core.cadence import Window
 from upkeep.core.catalogue import Entry
 from upkeep.core.job import Job
 from upkeep.core.model import OutcomeStatus, Severity
-from upkeep.core.system import PostgresTarget, StoreRef
+from upkeep.core.targets import PostgresTarget, StoreRef
 from upkeep.routines.backup import _common, _verify_choice, verify
 from upkeep.routines.backup._verify_choice import Candidate
 from upkeep.routines.backup._verify_seen import Known, Series

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from upkeep.core.http import Cause, NoReply, Reply
-from upkeep.core.system import Endpoint
+from upkeep.core.targets import Endpoint
 from upkeep.routines.services._answers import _ABSENT, excerpt, fault_of, resolve_pointer
 from upkeep.routines.services._tries import statistics_of
 

@@ -9,7 +9,8 @@ import pytest
 
 from upkeep.core.cadence import Covers
 from upkeep.core.routine import Routine, discover
-from upkeep.core.system import TARGET_KINDS, HttpTarget, ModelTarget, System
+from upkeep.core.system import System
+from upkeep.core.targets import TARGET_KINDS, HttpTarget, ModelTarget
 from upkeep.routines.services import health
 from upkeep.systems.load import check_settings, load_all, read_system
 from upkeep.systems.problem import Problem

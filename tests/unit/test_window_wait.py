@@ -17,7 +17,8 @@ from tests.unit.lifecycle_bench import Bench
 from upkeep.adapters import target_lock
 from upkeep.core.cadence import Cadence, RunType, Window
 from upkeep.core.model import Severity
-from upkeep.core.system import MaintenanceWindow, PostgresTarget
+from upkeep.core.system import MaintenanceWindow
+from upkeep.core.targets import PostgresTarget
 from upkeep.escalation import late
 from upkeep.ledger import events as ev
 from upkeep.ledger.record import RunRecord, fold

@@ -39,7 +39,7 @@ from upkeep.core.backup import (
     Source,
     Stored,
 )
-from upkeep.core.system import StoreRef
+from upkeep.core.targets import StoreRef
 
 
 def make_archiver(conninfo: Callable[[str], str], store: Callable[[StoreRef], Store], scratch: Path) -> Archive:

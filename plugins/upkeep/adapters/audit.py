@@ -12,7 +12,7 @@ from upkeep.adapters.packages import DockerAddress
 from upkeep.core.audit import Audited, CrossChecked, Limits, Listed
 from upkeep.core.dependencies import AdvisorySource
 from upkeep.core.errors import ConfigurationError
-from upkeep.core.system import DependenciesTarget
+from upkeep.core.targets import DependenciesTarget
 
 
 class Auditor:

@@ -11,7 +11,7 @@ from upkeep.adapters.backup_making import Making
 from upkeep.adapters.object_store import Store
 from upkeep.core.backup import CopyManifest, Kept, Place, Say
 from upkeep.core.copies import CopyOptions, Fetched, RedisFacts, Refused
-from upkeep.core.system import StoreRef
+from upkeep.core.targets import StoreRef
 
 
 class CopyMaker:

@@ -19,7 +19,7 @@ from upkeep.adapters import tree_scan
 from upkeep.adapters.model_files_metadata import understood
 from upkeep.core.errors import ConfigurationError
 from upkeep.core.model_health import FilesSeen, Metadata, ModelFile
-from upkeep.core.system import ModelTarget
+from upkeep.core.targets import ModelTarget
 from upkeep.core.tree import FileSet
 
 VERSIONS, REFERENCE = "versions", "reference"

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from upkeep.core.cadence import Window
 from upkeep.core.ml import Labels
 from upkeep.core.model_health import ClassScore, LabelledRows, NoScores, Scores
-from upkeep.core.system import ModelTarget, System
+from upkeep.core.system import System
+from upkeep.core.targets import ModelTarget
 
 if TYPE_CHECKING:
     import numpy as np

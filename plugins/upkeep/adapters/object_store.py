@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Protocol
 from urllib.parse import urlsplit
 
 from upkeep.core.errors import ConfigurationError, DamagedError, TransientError
-from upkeep.core.system import StoreRef
+from upkeep.core.targets import StoreRef
 
 BLOCK = 1 << 20
 _PART = ".part"

@@ -27,7 +27,7 @@ from upkeep.adapters.outdated_stated import stated
 from upkeep.adapters.versions import compare, is_version
 from upkeep.core.audit import Listed, Package, Unlisted
 from upkeep.core.outdated import Behind, Lookup, Newer, Outdated, OutdatedLister
-from upkeep.core.system import DependenciesTarget
+from upkeep.core.targets import DependenciesTarget
 
 _AT_ONCE = 8
 _EACH = 30.0

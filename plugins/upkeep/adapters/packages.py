@@ -10,7 +10,7 @@ from pathlib import Path
 
 from upkeep.adapters import packages_containers, packages_debian, packages_npm, packages_python
 from upkeep.core.audit import Limits, Listed, Package, Unlisted
-from upkeep.core.system import DependenciesTarget
+from upkeep.core.targets import DependenciesTarget
 
 type DockerAddress = Callable[[str], str]
 _LEFT_BESIDE = re.compile(r"\.\d{8}T\d{6}Z\.before(-\d+)?$|\.upkeep-")

@@ -25,7 +25,7 @@ from upkeep.adapters.process import Done, Program
 from upkeep.core.backup import Database, Kept, PhysicalManifest, Place, Progress, Say
 from upkeep.core.errors import TransientError
 from upkeep.core.physical import DAMAGED, FULL_BECAUSE, SERVER_MANIFEST, Cluster, PhysicalOptions
-from upkeep.core.system import StoreRef
+from upkeep.core.targets import StoreRef
 
 NAME = "base.tar"
 _TICK_SECONDS = 5.0

@@ -12,7 +12,7 @@ from upkeep.adapters.object_store import Store
 from upkeep.adapters.recovery_look import Means
 from upkeep.core.backup import Leftover
 from upkeep.core.recovery import Asking, DatabaseOrder, Preflight, Rebuild, Rebuilt, Restored, Tell, TreeOrder
-from upkeep.core.system import StoreRef
+from upkeep.core.targets import StoreRef
 
 if TYPE_CHECKING:
     from upkeep.adapters.recovery_database import DatabaseRestore

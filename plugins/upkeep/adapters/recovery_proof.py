@@ -13,7 +13,7 @@ from upkeep.adapters import backup_snapshot, fingerprint, pg_restore, process
 from upkeep.adapters.pg_tools import Programs
 from upkeep.core.backup import Manifest, TableProof, differences
 from upkeep.core.errors import DamagedError, UpkeepError
-from upkeep.core.system import Smoke
+from upkeep.core.targets import Smoke
 
 _SHOWN = 5
 _OWNER = re.compile(r'^ALTER .* OWNER TO ("(?:[^"]|"")+"|[^\s";]+);$', re.M)

@@ -41,7 +41,7 @@ from upkeep.core import text
 from upkeep.core.backup import AnyManifest, CopyManifest, Manifest, TreeManifest
 from upkeep.core.errors import ConfigurationError, DamagedError, TransientError, UpkeepError
 from upkeep.core.recovery import Answered, Asking, Part, PartBack, Rebuild, Rebuilt, Tell
-from upkeep.core.system import StoreRef
+from upkeep.core.targets import StoreRef
 
 _PLACEHOLDER = re.compile(r"\{(folder|port|dsn|python)\}")
 _PAUSE = 0.2

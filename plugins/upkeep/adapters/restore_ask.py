@@ -13,7 +13,7 @@ from upkeep.adapters.process import Done, Program, environment
 from upkeep.adapters.scratch_cluster import Cluster
 from upkeep.core.errors import TransientError
 from upkeep.core.restore import Canary, Missing, SmokeResult
-from upkeep.core.system import Smoke
+from upkeep.core.targets import Smoke
 
 if TYPE_CHECKING:
     import psycopg

@@ -33,7 +33,7 @@ from upkeep.adapters.scratch_cluster import Cluster, server_programs
 from upkeep.core.backup import Leftover, Manifest, PhysicalManifest, Place
 from upkeep.core.errors import ConfigurationError, DamagedError, TransientError
 from upkeep.core.restore import Missing, Options, Tested
-from upkeep.core.system import StoreRef
+from upkeep.core.targets import StoreRef
 
 Say = Callable[[str], None]
 _SHOWN = 20

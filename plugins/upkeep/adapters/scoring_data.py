@@ -12,7 +12,8 @@ from zoneinfo import ZoneInfo
 from upkeep.core.drift import Unread
 from upkeep.core.errors import ConfigurationError
 from upkeep.core.ml import DataSource
-from upkeep.core.system import PostgresTarget, System
+from upkeep.core.system import System
+from upkeep.core.targets import PostgresTarget
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -35,7 +35,7 @@ from upkeep.adapters.tree_scan import Found, Scan
 from upkeep.adapters.tree_store import SMALL, Packer, Stretch, Uploads
 from upkeep.core.backup import Leftover, Place, Progress, Say, TreeManifest
 from upkeep.core.errors import ConfigurationError, DamagedError, TransientError
-from upkeep.core.system import StoreRef
+from upkeep.core.targets import StoreRef
 from upkeep.core.tree import (
     OBJECTS,
     Comparison,

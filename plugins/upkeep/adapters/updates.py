@@ -19,7 +19,7 @@ from upkeep.adapters.update_edit import Edited, diff, edit
 from upkeep.adapters.versions import compare, is_version
 from upkeep.core.audit import Package, Unlisted
 from upkeep.core.outdated import Applied, Change, Wanted
-from upkeep.core.system import DependenciesTarget
+from upkeep.core.targets import DependenciesTarget
 
 _SECONDS = 30.0
 _NOT_TEXT = (".toml", ".lock", ".json", ".yaml", ".yml", ".cfg", ".py", ".xml")

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from upkeep.core.dependencies import AdvisorySource
 from upkeep.core.model import Model
-from upkeep.core.system import DependenciesTarget
+from upkeep.core.targets import DependenciesTarget
 
 
 class Package(Model):

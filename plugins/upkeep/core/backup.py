@@ -18,7 +18,7 @@ from pydantic import Field
 
 from upkeep.core.errors import DamagedError
 from upkeep.core.model import Model
-from upkeep.core.system import StoreRef
+from upkeep.core.targets import StoreRef
 
 FORMAT: Literal["upkeep-backup/2"] = "upkeep-backup/2"
 FINGERPRINT = "upkeep-rows/1"

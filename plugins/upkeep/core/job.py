@@ -25,7 +25,8 @@ from upkeep.core.recovery import Recoverer
 from upkeep.core.restore import Restorer
 from upkeep.core.rotation import Rotator
 from upkeep.core.sqlite import SqliteWorkshop
-from upkeep.core.system import System, Target
+from upkeep.core.system import System
+from upkeep.core.targets import Target
 from upkeep.core.tree import Trees
 
 

@@ -11,7 +11,8 @@ from typing import Any, Literal, Protocol
 from upkeep.core.cadence import Window
 from upkeep.core.ml import Labels, Registry
 from upkeep.core.model import Model
-from upkeep.core.system import ModelTarget, System
+from upkeep.core.system import System
+from upkeep.core.targets import ModelTarget
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Literal, Protocol
 
 from upkeep.core.audit import Listed, Package, Unlisted
 from upkeep.core.model import Model
-from upkeep.core.system import DependenciesTarget
+from upkeep.core.targets import DependenciesTarget
 
 Behind = Literal["patch", "minor", "major"]
 """What differs first between two versions: the third number or less, the second, or the first (or the epoch)."""

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from upkeep.core.backup import Database, Leftover, Place
 from upkeep.core.model import Model, Severity
-from upkeep.core.system import Smoke, Volume
+from upkeep.core.targets import Smoke, Volume
 
 LATEST = "latest"
 

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from upkeep.core.backup import Leftover, Place, TableProof
 from upkeep.core.model import Model
-from upkeep.core.system import Smoke
+from upkeep.core.targets import Smoke
 
 Method = Literal["local", "docker"]
 

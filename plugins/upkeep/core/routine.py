@@ -17,7 +17,7 @@ from upkeep.core.cadence import Covers
 from upkeep.core.errors import ConfigurationError
 from upkeep.core.job import Job
 from upkeep.core.model import Action, Begun, Ended, Judgement, Model, Outcome, Plan
-from upkeep.core.system import TARGET_KINDS
+from upkeep.core.targets import TARGET_KINDS
 from upkeep.core.text import looks_secret
 
 

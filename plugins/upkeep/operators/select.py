@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator, TriggerRule
 
-from upkeep.core.system import TARGET_KINDS
+from upkeep.core.targets import TARGET_KINDS
 from upkeep.operators import params
 from upkeep.operators.policy import RETRY_POLICY
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Connection
 
     from upkeep.core.routine import Routine
-    from upkeep.core.system import Target
+    from upkeep.core.targets import Target
 
 LEDGER_CONN_ID = "upkeep_ledger"
 
@@ -189,7 +189,7 @@ def alone_on(
     :param until: when the maintenance window closes: its turn would come too late after that.
     """
     from upkeep.adapters import target_lock
-    from upkeep.core.system import PostgresTarget
+    from upkeep.core.targets import PostgresTarget
 
     patience = routine.exclusive
     if patience is None or dry_run or not isinstance(target, PostgresTarget):

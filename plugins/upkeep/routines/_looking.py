@@ -9,7 +9,7 @@ from pydantic import Field
 
 from upkeep.core.job import Job, Server
 from upkeep.core.routine import RoutineSettings
-from upkeep.core.system import PostgresTarget
+from upkeep.core.targets import PostgresTarget
 
 
 class LookSettings(RoutineSettings):

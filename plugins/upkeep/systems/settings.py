@@ -10,7 +10,8 @@ import pydantic
 
 from upkeep.core.errors import ConfigurationError
 from upkeep.core.routine import Routine
-from upkeep.core.system import System, Target
+from upkeep.core.system import System
+from upkeep.core.targets import Target
 from upkeep.systems.explain import Source, explain
 from upkeep.systems.places import Lines
 from upkeep.systems.problem import Problem, SourceError, suggestion

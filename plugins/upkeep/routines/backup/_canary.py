@@ -14,7 +14,7 @@ from upkeep.core.backup import Manifest, Place, TableProof
 from upkeep.core.errors import UpkeepError
 from upkeep.core.job import Failed, Job, Workbench
 from upkeep.core.model import Action, Finding, Measurement, Model, Outcome, OutcomeStatus, Severity
-from upkeep.core.system import PostgresTarget
+from upkeep.core.targets import PostgresTarget
 from upkeep.routines.backup import _common
 
 TABLE = "upkeep_canary"

@@ -25,7 +25,7 @@ from upkeep.core.job import Job
 from upkeep.core.model import Action, Finding, Judgement, Measurement, Outcome, OutcomeStatus, Severity
 from upkeep.core.retention import TOLERANCE, taken
 from upkeep.core.routine import RoutineSettings
-from upkeep.core.system import PostgresTarget
+from upkeep.core.targets import PostgresTarget
 
 
 class SweepSettings(RoutineSettings):

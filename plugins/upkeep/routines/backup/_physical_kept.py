@@ -8,7 +8,7 @@ from upkeep.core.backup import Kept, PhysicalManifest
 from upkeep.core.job import Job
 from upkeep.core.model import Finding, Measurement, Outcome, OutcomeStatus, Severity
 from upkeep.core.physical import DAMAGED, FULL_BECAUSE
-from upkeep.core.system import PostgresTarget
+from upkeep.core.targets import PostgresTarget
 from upkeep.routines.backup import _common
 from upkeep.routines.backup._common import duration, size
 from upkeep.routines.backup._physical_settings import Settings

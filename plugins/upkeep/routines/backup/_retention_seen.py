@@ -13,7 +13,7 @@ from upkeep.core.errors import DamagedError
 from upkeep.core.job import Job
 from upkeep.core.model import Model
 from upkeep.core.retention import TOLERANCE, Decision, Going, Rules, decide, forecast, taken
-from upkeep.core.system import FileSetTarget
+from upkeep.core.targets import FileSetTarget
 from upkeep.routines.backup import _common
 
 _KINDS: dict[str, tuple[Kind, ...]] = {

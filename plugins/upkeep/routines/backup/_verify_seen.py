@@ -11,7 +11,7 @@ from upkeep.core.catalogue import Entry
 from upkeep.core.errors import DamagedError
 from upkeep.core.job import Job
 from upkeep.core.model import Model
-from upkeep.core.system import FileSetTarget
+from upkeep.core.targets import FileSetTarget
 from upkeep.routines.backup import _canary, _common
 
 # The first is the one that must be there; others count from their first backup on.

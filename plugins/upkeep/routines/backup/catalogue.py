@@ -34,7 +34,7 @@ from upkeep.core.errors import DamagedError
 from upkeep.core.job import Job
 from upkeep.core.model import Action, Finding, Judgement, Measurement, Model, Outcome, OutcomeStatus, Plan, Severity
 from upkeep.core.routine import RoutineSettings
-from upkeep.core.system import FileSetTarget
+from upkeep.core.targets import FileSetTarget
 from upkeep.routines.backup import _common
 from upkeep.routines.backup._catalogue import Series, judge_series, names
 

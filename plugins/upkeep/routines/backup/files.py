@@ -53,7 +53,7 @@ from upkeep.core.model import (
     Threshold,
 )
 from upkeep.core.retention import taken as begun
-from upkeep.core.system import FileSetTarget, ModelTarget
+from upkeep.core.targets import FileSetTarget, ModelTarget
 from upkeep.core.tree import FileSet, Look, Taken, TreeOptions
 from upkeep.routines.backup import _common
 from upkeep.routines.backup._common import duration, size

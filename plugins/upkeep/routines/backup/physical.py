@@ -35,7 +35,7 @@ from upkeep.core.errors import DamagedError
 from upkeep.core.job import Job
 from upkeep.core.model import Action, Finding, Judgement, Measurement, Model, Outcome, Plan, Severity
 from upkeep.core.physical import Cluster, Decision, Frequency, Physical, PhysicalOptions, decide
-from upkeep.core.system import PostgresTarget
+from upkeep.core.targets import PostgresTarget
 from upkeep.routines.backup import _common, _physical_kept
 from upkeep.routines.backup._common import duration, size
 from upkeep.routines.backup._physical_settings import Settings

@@ -42,7 +42,7 @@ from upkeep.core.backup import Database, Kept, Leftover, Manifest, Options, Plac
 from upkeep.core.cadence import Covers
 from upkeep.core.job import Job
 from upkeep.core.model import Action, Finding, Judgement, Measurement, Model, Outcome, OutcomeStatus, Plan, Severity
-from upkeep.core.system import PostgresTarget
+from upkeep.core.targets import PostgresTarget
 from upkeep.routines.backup import _canary, _common
 from upkeep.routines.backup._common import duration, size
 

@@ -30,7 +30,7 @@ from upkeep.core.cadence import Covers
 from upkeep.core.copies import Refused
 from upkeep.core.job import Job
 from upkeep.core.model import Action, Finding, Judgement, Outcome, OutcomeStatus, Plan, Severity
-from upkeep.core.system import RedisTarget
+from upkeep.core.targets import RedisTarget
 from upkeep.routines.backup import _common, _copies
 from upkeep.routines.backup._copies import CopySettings, Seen
 

@@ -43,7 +43,7 @@ from upkeep.core.job import Job
 from upkeep.core.model import Action, Finding, Judgement, Measurement, Model, Outcome, OutcomeStatus, Plan, Severity
 from upkeep.core.restore import Method, Options, Tested
 from upkeep.core.routine import RoutineSettings
-from upkeep.core.system import PostgresTarget
+from upkeep.core.targets import PostgresTarget
 from upkeep.routines.backup import _common, _restore_findings
 from upkeep.routines.backup._common import duration, size
 

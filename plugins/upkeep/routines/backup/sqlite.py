@@ -25,7 +25,7 @@ from pydantic import Field
 from upkeep.core.cadence import Covers
 from upkeep.core.job import Job
 from upkeep.core.model import Action, Judgement, Outcome, Plan, Severity
-from upkeep.core.system import SqliteTarget
+from upkeep.core.targets import SqliteTarget
 from upkeep.routines.backup import _common, _copies
 from upkeep.routines.backup._copies import CopySettings, Seen
 

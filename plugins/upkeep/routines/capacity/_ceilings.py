@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from upkeep.core.job import Disk, Failed
 from upkeep.core.model import Finding, Judgement, Measurement, Severity, Threshold
-from upkeep.core.system import PostgresTarget
+from upkeep.core.targets import PostgresTarget
 from upkeep.routines.capacity._seen import Seen, Series
 from upkeep.routines.capacity._settings import Settings
 from upkeep.routines.capacity._trend import Reached, Trend

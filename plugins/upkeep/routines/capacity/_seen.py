@@ -9,7 +9,7 @@ from typing import Any
 
 from upkeep.core.job import Disk, Failed, History, Point
 from upkeep.core.model import Threshold
-from upkeep.core.system import PostgresTarget
+from upkeep.core.targets import PostgresTarget
 from upkeep.routines.capacity._settings import FILL, Settings
 from upkeep.routines.capacity._trend import At, Step, Trend, daily, fit, steps, without
 

@@ -29,7 +29,7 @@ from __future__ import annotations
 from upkeep.core.cadence import Covers
 from upkeep.core.job import Failed, Job, Server
 from upkeep.core.model import Finding, Judgement, Measurement, Severity
-from upkeep.core.system import PostgresTarget
+from upkeep.core.targets import PostgresTarget
 from upkeep.routines._looking import look
 from upkeep.routines.capacity import _ceilings, _tables
 from upkeep.routines.capacity._seen import Seen, Series, fill_limits, newest, series

@@ -10,7 +10,7 @@ from typing import Any
 
 from upkeep.core.errors import ConfigurationError, TransientError
 from upkeep.core.job import Failed, Job, Server
-from upkeep.core.system import PostgresTarget
+from upkeep.core.targets import PostgresTarget
 from upkeep.routines.database import _bloat
 from upkeep.routines.database._bloat import Bloat
 from upkeep.routines.database._reindex_settings import Settings

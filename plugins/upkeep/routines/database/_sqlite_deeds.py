@@ -10,7 +10,7 @@ from upkeep.core.errors import ConfigurationError, DamagedError, TransientError
 from upkeep.core.job import Failed, Job
 from upkeep.core.model import Action, Finding, Outcome, OutcomeStatus, Severity
 from upkeep.core.sqlite import NotDone, SqliteBench, SqliteKeep
-from upkeep.core.system import SqliteTarget
+from upkeep.core.targets import SqliteTarget
 from upkeep.routines.database._seen import measured
 from upkeep.routines.database._sqlite_judge import RESTORE
 from upkeep.routines.database._sqlite_need import missing_room

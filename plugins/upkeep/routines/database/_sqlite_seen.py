@@ -10,7 +10,7 @@ from upkeep.core.errors import ConfigurationError, DamagedError, TransientError
 from upkeep.core.job import Disk, Failed, Job
 from upkeep.core.model import Finding, Severity
 from upkeep.core.sqlite import NotDone, SqliteBench, SqliteCopy, SqlitePlace, SqliteTable
-from upkeep.core.system import SqliteTarget
+from upkeep.core.targets import SqliteTarget
 from upkeep.routines.database._sqlite_settings import Settings
 
 _MESSAGES = 5

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from upkeep.core.job import Failed, Job, Server
-from upkeep.core.system import PostgresTarget
+from upkeep.core.targets import PostgresTarget
 from upkeep.routines.database import _bloat, _horizon
 from upkeep.routines.database._need import Need, Row, Table, need, parent_need, table_of
 from upkeep.routines.database._vacuum_settings import CareSettings, VacuumSettings

@@ -33,7 +33,7 @@ from upkeep.core.cadence import Covers
 from upkeep.core.errors import TransientError
 from upkeep.core.job import Failed, Job, Server
 from upkeep.core.model import Judgement
-from upkeep.core.system import PostgresTarget
+from upkeep.core.targets import PostgresTarget
 from upkeep.routines._looking import look
 from upkeep.routines.database import _answers, _blocked, _replication, _sessions, _storage
 from upkeep.routines.database._seen import Seen, lowest

@@ -31,7 +31,7 @@ from upkeep.core.cadence import Covers
 from upkeep.core.errors import TransientError, UpkeepError
 from upkeep.core.job import Failed, Job, Server
 from upkeep.core.model import Finding, Judgement, Severity
-from upkeep.core.system import PostgresTarget
+from upkeep.core.targets import PostgresTarget
 from upkeep.routines._looking import look
 from upkeep.routines.database import _bloat, _index_bloat, _index_missing, _index_overlap, _index_unused
 from upkeep.routines.database._index_ddl import Definition

@@ -30,7 +30,7 @@ from upkeep.core.cadence import Covers
 from upkeep.core.errors import TransientError
 from upkeep.core.job import Failed, Job
 from upkeep.core.model import Judgement
-from upkeep.core.system import PostgresTarget
+from upkeep.core.targets import PostgresTarget
 from upkeep.routines._looking import look
 from upkeep.routines.database import _review_rules, _review_size, _review_state, _review_tables
 from upkeep.routines.database._review_seen import Review, undetermined

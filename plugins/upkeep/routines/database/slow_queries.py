@@ -31,7 +31,7 @@ from upkeep.core.cadence import Covers
 from upkeep.core.errors import TransientError
 from upkeep.core.job import Failed, Job, Server
 from upkeep.core.model import Judgement
-from upkeep.core.system import PostgresTarget
+from upkeep.core.targets import PostgresTarget
 from upkeep.routines._looking import look
 from upkeep.routines.database import _slow_judge, _slow_source, _statements_plan, _statements_spell
 from upkeep.routines.database._seen import Row

@@ -37,7 +37,7 @@ from upkeep.core.errors import ConfigurationError, DamagedError, TransientError
 from upkeep.core.job import Job
 from upkeep.core.model import Action, Begun, Ended, Finding, Judgement, Outcome, OutcomeStatus, Plan, Severity
 from upkeep.core.sqlite import NotDone
-from upkeep.core.system import SqliteTarget
+from upkeep.core.targets import SqliteTarget
 from upkeep.routines.database import _sqlite_deeds as deeds
 from upkeep.routines.database import _sqlite_judge
 from upkeep.routines.database._seen import measured

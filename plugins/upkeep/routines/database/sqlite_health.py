@@ -31,7 +31,7 @@ from upkeep.core.errors import ConfigurationError, DamagedError, TransientError
 from upkeep.core.job import Failed, Job, SqliteFile
 from upkeep.core.model import Finding, Judgement, Severity, Threshold
 from upkeep.core.routine import RoutineSettings
-from upkeep.core.system import SqliteTarget
+from upkeep.core.targets import SqliteTarget
 from upkeep.routines.database._seen import judged, measured, percent, worst_by_key
 from upkeep.routines.database._text import byte_size
 

@@ -37,7 +37,7 @@ from datetime import timedelta
 from upkeep.core.cadence import Covers
 from upkeep.core.job import Job
 from upkeep.core.model import Action, Begun, Ended, Judgement, Outcome, Plan
-from upkeep.core.system import PostgresTarget
+from upkeep.core.targets import PostgresTarget
 from upkeep.routines.database import _vacuum_crew, _vacuum_full, _vacuum_look, _vacuum_plan, _vacuum_verify
 from upkeep.routines.database._vacuum_look import Seen
 from upkeep.routines.database._vacuum_settings import VacuumSettings

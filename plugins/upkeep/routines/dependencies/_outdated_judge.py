@@ -12,7 +12,7 @@ from upkeep.core.audit import Listed, Unlisted
 from upkeep.core.job import Job
 from upkeep.core.model import Finding, Judgement, Measurement, Severity
 from upkeep.core.outdated import Newer, Outdated, Pending, Stated
-from upkeep.core.system import DependenciesTarget
+from upkeep.core.targets import DependenciesTarget
 from upkeep.routines.dependencies._audit_known import plain
 
 type OutdatedJob = Job[DependenciesTarget, Any]

@@ -10,7 +10,7 @@ from typing import Any
 from upkeep.core.audit import Audited, Limits, Listed, Package, Rating, Unlisted, Vulnerability
 from upkeep.core.job import Job
 from upkeep.core.outdated import Change, Lookup, Outdated, Wanted
-from upkeep.core.system import DependenciesTarget
+from upkeep.core.targets import DependenciesTarget
 from upkeep.routines.dependencies._audit_known import concerns, plain
 
 type UpdateJob = Job[DependenciesTarget, Any]

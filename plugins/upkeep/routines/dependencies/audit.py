@@ -37,7 +37,7 @@ from upkeep.core.audit import Audited, CrossChecked
 from upkeep.core.cadence import Covers
 from upkeep.core.job import Job
 from upkeep.core.model import Action, Judgement, Measurement, Outcome, OutcomeStatus, Plan
-from upkeep.core.system import DependenciesTarget
+from upkeep.core.targets import DependenciesTarget
 from upkeep.routines.dependencies import _audit_judge, _audit_trouble
 from upkeep.routines.dependencies._audit_known import recall
 from upkeep.routines.dependencies._audit_settings import Settings

@@ -26,7 +26,7 @@ from upkeep.core.job import Job
 from upkeep.core.model import Judgement, Threshold
 from upkeep.core.outdated import Lookup
 from upkeep.core.routine import RoutineSettings
-from upkeep.core.system import DependenciesTarget
+from upkeep.core.targets import DependenciesTarget
 from upkeep.routines.dependencies import _outdated_judge
 from upkeep.routines.dependencies._outdated_judge import Seen
 

@@ -37,7 +37,7 @@ from upkeep.core.dependencies import AdvisorySource
 from upkeep.core.job import Job
 from upkeep.core.model import Action, Judgement, Outcome, Plan
 from upkeep.core.routine import RoutineSettings
-from upkeep.core.system import DependenciesTarget
+from upkeep.core.targets import DependenciesTarget
 from upkeep.routines.dependencies import _update_deeds, _update_judge, _update_plan, _update_seen
 from upkeep.routines.dependencies._update_seen import Seen
 

@@ -9,7 +9,7 @@ from datetime import datetime
 from upkeep.core.job import Job
 from upkeep.core.logs import Rotation, StrayFiles
 from upkeep.core.rotation import LiveLog, LogFolder, NotDone, StrayFolder, unquoted
-from upkeep.core.system import LogSetTarget
+from upkeep.core.targets import LogSetTarget
 from upkeep.routines.logs._rotation_need import Policy
 from upkeep.routines.logs._rotation_settings import Settings
 

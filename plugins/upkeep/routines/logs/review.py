@@ -39,7 +39,7 @@ from upkeep.core.cadence import Covers
 from upkeep.core.job import Job
 from upkeep.core.log_review import LogReport, ReviewLimits, ReviewOrder
 from upkeep.core.model import Judgement
-from upkeep.core.system import LogSetTarget
+from upkeep.core.targets import LogSetTarget
 from upkeep.routines.logs import _access, _review_database, _review_errors, _review_trouble
 from upkeep.routines.logs._review_settings import Settings
 

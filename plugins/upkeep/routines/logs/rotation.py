@@ -40,7 +40,7 @@ from upkeep.core.cadence import Covers
 from upkeep.core.job import Job
 from upkeep.core.model import Action, Finding, Judgement, Outcome, OutcomeStatus, Plan, Severity
 from upkeep.core.rotation import LogFolder
-from upkeep.core.system import LogSetTarget
+from upkeep.core.targets import LogSetTarget
 from upkeep.routines.logs import _rotation_deeds, _rotation_judge, _rotation_need, _rotation_seen
 from upkeep.routines.logs._rotation_need import Policy
 from upkeep.routines.logs._rotation_seen import Seen

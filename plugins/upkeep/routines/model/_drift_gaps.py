@@ -9,7 +9,7 @@ from upkeep.core.drift import Drifted, Profile, ProfileEntry, ProfileIndex, Read
 from upkeep.core.errors import UpkeepError
 from upkeep.core.job import History
 from upkeep.core.model import Finding, Measurement, Severity
-from upkeep.core.system import ModelTarget
+from upkeep.core.targets import ModelTarget
 from upkeep.routines.model._drift_settings import Settings
 
 _SHOWN = 5

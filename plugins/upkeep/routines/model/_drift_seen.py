@@ -9,7 +9,7 @@ from typing import Any
 from upkeep.core.drift import Drifted, Profile, ProfileEntry, ProfileIndex, Stretch
 from upkeep.core.errors import DamagedError
 from upkeep.core.job import Job
-from upkeep.core.system import ModelTarget
+from upkeep.core.targets import ModelTarget
 
 
 @dataclass(frozen=True)

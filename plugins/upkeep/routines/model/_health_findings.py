@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from upkeep.core.model import Finding, Severity
 from upkeep.core.model_health import Answer, FilesSeen, Metadata, Registered
-from upkeep.core.system import ModelTarget
+from upkeep.core.targets import ModelTarget
 
 _ISOLATION = ("no network", "no privileges", "no writing or executing")
 

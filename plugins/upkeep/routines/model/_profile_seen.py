@@ -9,7 +9,7 @@ from typing import Any
 from upkeep.core.drift import Drifted, Profile, Profiled, ProfileEntry, Stretch
 from upkeep.core.errors import DamagedError
 from upkeep.core.job import Job
-from upkeep.core.system import ModelTarget
+from upkeep.core.targets import ModelTarget
 from upkeep.routines.model import _drift_seen
 from upkeep.routines.model._profile_settings import Settings
 

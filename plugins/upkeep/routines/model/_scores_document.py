@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from upkeep.core.cadence import Window
 from upkeep.core.model_health import Answer, FilesSeen, Scores
-from upkeep.core.system import ModelTarget
+from upkeep.core.targets import ModelTarget
 from upkeep.routines.model._scores_limits import UNITS, numbers
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from upkeep.core.job import Job
 from upkeep.core.model import Finding, Measurement, Severity
 from upkeep.core.model_health import Answer, NoScores, Scores
-from upkeep.core.system import ModelTarget
+from upkeep.core.targets import ModelTarget
 from upkeep.routines.model._scores_limits import UNITS, crossed, numbers
 
 _CLASSES = 50

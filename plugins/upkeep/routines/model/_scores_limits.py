@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from upkeep.core.model import Severity, Threshold
 from upkeep.core.model_health import Scores
-from upkeep.core.system import ModelTarget
+from upkeep.core.targets import ModelTarget
 
 UNITS = {
     "accuracy_percent": "%", "precision_percent": "%", "recall_percent": "%", "f1_percent": "%",

@@ -28,7 +28,7 @@ from __future__ import annotations
 from upkeep.core.cadence import Covers
 from upkeep.core.job import Job
 from upkeep.core.model import Judgement, Measurement
-from upkeep.core.system import ModelTarget
+from upkeep.core.targets import ModelTarget
 from upkeep.routines.model import _drift_gaps, _drift_judge
 from upkeep.routines.model._drift_seen import Seen, observe
 from upkeep.routines.model._drift_settings import Settings

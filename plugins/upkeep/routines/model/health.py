@@ -33,7 +33,7 @@ from upkeep.core.cadence import Covers
 from upkeep.core.job import Job
 from upkeep.core.model import Finding, Judgement, Measurement, Severity
 from upkeep.core.model_health import Answer, FilesSeen, ModelVersion, Registered
-from upkeep.core.system import ModelTarget
+from upkeep.core.targets import ModelTarget
 from upkeep.routines.model import _health_findings as findings
 from upkeep.routines.model._health_trust import ConfinedSettings, trusted
 

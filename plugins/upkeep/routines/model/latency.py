@@ -25,7 +25,7 @@ from upkeep.core.cadence import Covers
 from upkeep.core.http import Request
 from upkeep.core.job import Job
 from upkeep.core.model import Finding, Judgement, Measurement, Severity, Threshold
-from upkeep.core.system import HttpTarget, ModelTarget
+from upkeep.core.targets import HttpTarget, ModelTarget
 from upkeep.routines.model._health_trust import ConfinedSettings, trusted
 from upkeep.routines.services._tries import ask, statistics_of
 

@@ -33,7 +33,7 @@ from upkeep.core.job import Job
 from upkeep.core.model import Action, Finding, Judgement, Measurement, Outcome, Plan, Severity
 from upkeep.core.model_health import NotKept
 from upkeep.core.routine import RoutineSettings
-from upkeep.core.system import ModelTarget
+from upkeep.core.targets import ModelTarget
 from upkeep.routines.model import _retraining_half as half
 from upkeep.routines.model import _retraining_work as work
 from upkeep.routines.model._retraining_evidence import Seen, look

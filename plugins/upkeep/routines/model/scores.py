@@ -32,7 +32,7 @@ from upkeep.core.cadence import Covers, Window
 from upkeep.core.job import Job
 from upkeep.core.model import Action, Judgement, Outcome, OutcomeStatus, Plan, Threshold
 from upkeep.core.model_health import Answer, FilesSeen, NoScores, Scores
-from upkeep.core.system import ModelTarget
+from upkeep.core.targets import ModelTarget
 from upkeep.routines.model import _scores_judge as judging
 from upkeep.routines.model._health_trust import ConfinedSettings, trusted
 from upkeep.routines.model._scores_document import written

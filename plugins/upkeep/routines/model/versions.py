@@ -28,7 +28,7 @@ from upkeep.core.cadence import Covers
 from upkeep.core.job import Job
 from upkeep.core.model import Action, Judgement, Measurement, Outcome, Plan
 from upkeep.core.routine import RoutineSettings
-from upkeep.core.system import ModelTarget
+from upkeep.core.targets import ModelTarget
 from upkeep.routines.model import _retraining_half as half
 from upkeep.routines.model import _versions_deeds as deeds
 from upkeep.routines.model._versions_seen import Seen, look

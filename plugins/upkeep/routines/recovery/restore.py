@@ -37,7 +37,7 @@ from upkeep.core.job import Job
 from upkeep.core.model import Action, Finding, Judgement, Measurement, Model, Outcome, OutcomeStatus, Plan, Severity
 from upkeep.core.recovery import DatabaseOrder, Preflight, Restored, TreeOrder
 from upkeep.core.routine import RoutineSettings
-from upkeep.core.system import FileSetTarget, ModelTarget, PostgresTarget
+from upkeep.core.targets import FileSetTarget, ModelTarget, PostgresTarget
 from upkeep.routines.backup import _common
 from upkeep.routines.backup._common import duration, size
 from upkeep.routines.backup.files import file_set

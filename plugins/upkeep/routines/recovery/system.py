@@ -36,7 +36,8 @@ from upkeep.core.job import Job
 from upkeep.core.model import Action, Finding, Judgement, Measurement, Model, Outcome, OutcomeStatus, Plan, Severity
 from upkeep.core.recovery import Answered, Part, PartBack, Rebuild, Rebuilt
 from upkeep.core.routine import RoutineSettings
-from upkeep.core.system import HttpTarget, PostgresTarget, RecoveryTarget, SqliteTarget, System, Target
+from upkeep.core.system import System
+from upkeep.core.targets import HttpTarget, PostgresTarget, RecoveryTarget, SqliteTarget, Target
 from upkeep.routines.backup._common import duration, size
 from upkeep.routines.backup.files import file_set
 from upkeep.routines.services._answers import fault_of

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from upkeep.core.http import Cause, NoReply, Reply
-from upkeep.core.system import Endpoint, Expectation
+from upkeep.core.targets import Endpoint, Expectation
 
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\uffff]+")
 _CREDENTIAL = re.compile(

@@ -9,7 +9,7 @@ from statistics import median
 
 from upkeep.core.http import Cause, NoReply, Request
 from upkeep.core.job import Http
-from upkeep.core.system import Endpoint
+from upkeep.core.targets import Endpoint
 from upkeep.routines.services._answers import Fault, fault_of
 
 _GIVE_UP_AFTER = 3

@@ -31,7 +31,7 @@ from upkeep.core.http import Request
 from upkeep.core.job import Http, Job
 from upkeep.core.model import Finding, Judgement, Measurement, Model, Severity, Threshold
 from upkeep.core.routine import RoutineSettings
-from upkeep.core.system import Endpoint, HttpTarget
+from upkeep.core.targets import Endpoint, HttpTarget
 from upkeep.routines.services._tries import Asked, ask, statistics_of
 
 TITLE = "Service health"

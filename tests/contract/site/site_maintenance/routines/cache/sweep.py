@@ -13,7 +13,7 @@ from upkeep.core.cadence import Covers
 from upkeep.core.job import Job
 from upkeep.core.model import Action, Finding, Judgement, Measurement, Outcome, OutcomeStatus, Plan, Severity
 from upkeep.core.routine import RoutineSettings
-from upkeep.core.system import FileSetTarget
+from upkeep.core.targets import FileSetTarget
 
 TITLE = "Cache sweep"
 TARGETS = ("files",)

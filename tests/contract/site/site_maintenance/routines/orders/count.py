@@ -12,7 +12,7 @@ from upkeep.core.cadence import Covers
 from upkeep.core.job import Job
 from upkeep.core.model import Judgement, Measurement
 from upkeep.core.routine import RoutineSettings
-from upkeep.core.system import LogSetTarget
+from upkeep.core.targets import LogSetTarget
 
 TITLE = "Orders"
 TARGETS = ("logs",)
