@@ -1,6 +1,6 @@
 """How the faults of the weekly, monthly and quarterly cadences are planted and taken away.
 
-Rows that are needed for one are made and deleted again: the tables hold the same as without faults.
+Rows that are needed for one are made and deleted again: the tables hold the same as without faults, the first time.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import re
 import sqlite3
 import time
 from contextlib import closing, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, LiteralString
 
 import psycopg
 
@@ -47,8 +47,7 @@ def autovacuum_switched_off(lab: Lab, planted: bool) -> None:
                 [DEAD_ROWS],
             )
             owner.execute("DELETE FROM attendance WHERE remark = 'read in twice'")
-        # So many rows written, and the content as before: that would be told as a fault of the backups, too.
-        owner.execute("UPDATE courses SET title = 'Course 1, as of ' || clock_timestamp() WHERE id = 1")
+        _differ_from_last_time(owner, "courses", "UPDATE courses SET title = title || '.' WHERE id = 1")
 
 
 def bloated_index(lab: Lab, planted: bool) -> None:
@@ -57,8 +56,9 @@ def bloated_index(lab: Lab, planted: bool) -> None:
         owner.execute("REINDEX INDEX notifications_pkey")  # first, or it would grow with every planting
         if not planted:
             return
-        # See above: something is to be different afterwards. Before the others, or its row keeps the table long.
-        owner.execute("UPDATE notifications SET delivered_at = clock_timestamp() WHERE id = 50")
+        # Before the others, or its row keeps the table long.
+        later = "UPDATE notifications SET queued_at = queued_at + interval '1 second' WHERE id = 50"
+        _differ_from_last_time(owner, "notifications", later)
         with owner.transaction():
             owner.execute(
                 "INSERT INTO notifications (id, student_id, channel, queued_at)"
@@ -147,6 +147,14 @@ def limit_nearly_reached(lab: Lab, planted: bool) -> None:
         text, found = re.subn(r"limit_bytes: [^}\n]+", f"limit_bytes: {limit}", file.read_text())
         assert found == 1
         file.write_text(text)
+
+
+def _differ_from_last_time(owner: psycopg.Connection, table: str, change: LiteralString) -> None:
+    """Change something where it was planted before: backups of equal content, and so much written, would be a fault."""
+    before = owner.execute("SELECT obj_description(%s::regclass)", [table]).fetchone()
+    if before == ("planted",):
+        owner.execute(change)
+    owner.execute(psycopg.sql.SQL("COMMENT ON TABLE {} IS 'planted'").format(psycopg.sql.Identifier(table)))
 
 
 def _vacuum_wholly(owner: psycopg.Connection, table: str) -> None:
