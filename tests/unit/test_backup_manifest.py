@@ -35,6 +35,14 @@ def manifest(*tables: TableProof, **changes: object) -> Manifest:
     return made.model_copy(update=changes)
 
 
+def test_another_format_is_told_and_not_called_damage() -> None:
+    """A whole manifest of another version says what to do with its backup."""
+    older = {"format": "upkeep-backup/1", "id": "20251121T010203Z-0123abcd"}
+    with pytest.raises(DamagedError, match="has the format 'upkeep-backup/1', expected 'upkeep-backup/2'") as told:
+        core.decode(core._canonical({"manifest": older, "sha256": core.digest(older)}) + b"\n", "here")
+    assert "by hand" in (told.value.hint or "")
+
+
 def test_what_is_written_is_what_is_read() -> None:
     """Encoding and decoding a manifest changes nothing, and writing it twice gives the same bytes."""
     made = manifest(proof('snow ☃ " \n', digest=-(2**70)))

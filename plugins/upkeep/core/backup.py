@@ -258,7 +258,7 @@ def encode(manifest: BaseManifest) -> bytes:
 def decode(data: bytes, place: str) -> AnyManifest:
     """Read `manifest.json`. Any altered byte is noticed: in the content by the hash, elsewhere by the spelling.
 
-    :raises DamagedError: it is not what `encode` wrote.
+    :raises DamagedError: it is not what `encode` wrote, or another version of it did.
     """
     hint = "the backup cannot be relied on; look at who or what wrote to the store, and make a new backup"
     try:
@@ -268,6 +268,11 @@ def decode(data: bytes, place: str) -> AnyManifest:
         seen = hashlib.sha256(_canonical(outer["manifest"])).hexdigest()
         if set(outer) != {"manifest", "sha256"} or outer["sha256"] != seen:
             raise ValueError(f"its SHA-256 is {seen}, expected {str(outer['sha256'])[:64]}")
+        if (written := outer["manifest"].get("format")) != FORMAT:
+            raise DamagedError(
+                f"{place} has the format {str(written)[:40]!r}, expected {FORMAT!r}",
+                "make a new backup; this one can be restored by hand, or by the version that wrote it",
+            )
         return _MANIFEST.validate_python(outer["manifest"])
     except pydantic.ValidationError as error:
         first = error.errors()[0]
