@@ -296,7 +296,8 @@ def test_the_machines_configuration(tmp_path: Path) -> None:
     assert "Authorization" not in found.for_npm("x").headers and found.for_npm("x").base_url == "https://npm.test"
     assert "s3cret" not in repr(found) and "t0ken" not in repr(found)
     assert configured({**env, "UV_INDEX_URL": "https://uv.test"}, tmp_path).python[-1].base_url == "https://uv.test"
-    assert [p.base_url for p in configured({}, tmp_path / "none").python] == ["https://pypi.org/simple"]
+    [default] = configured({}, tmp_path / "none").python
+    assert default.base_url.endswith("/simple")  # pip's own, which is its makers' matter
 
 
 def test_an_index_that_refuses_is_not_asked_for_every_package(index: Index) -> None:

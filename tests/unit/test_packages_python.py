@@ -266,12 +266,12 @@ dev = [{ name = "pytest" }]
 [[package]]
 name = "django"
 version = "3.2.0"
-source = { registry = "https://pypi.org/simple" }
+source = { registry = "https://index.example/simple" }
 dependencies = [{ name = "asgiref" }]
 [[package]]
 name = "asgiref"
 version = "3.4.0"
-source = { registry = "https://pypi.org/simple" }
+source = { registry = "https://index.example/simple" }
 [[package]]
 name = "pytest"
 version = "8.0.0"

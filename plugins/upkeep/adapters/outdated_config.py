@@ -9,6 +9,7 @@ from __future__ import annotations
 import configparser
 import os
 import re
+import shutil
 import tomllib
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
@@ -19,8 +20,9 @@ from urllib.parse import unquote, urlsplit
 
 from upkeep.adapters._package_text import UnreadableError, read_bytes
 from upkeep.adapters.http import Address
+from upkeep.adapters.process import environment, run
+from upkeep.core.errors import ConfigurationError
 
-PYPI, NPM = "https://pypi.org/simple", "https://registry.npmjs.org"
 # PEP 691 first; whoever does not know it answers in HTML (PEP 503).
 _ACCEPT = {"Accept": "application/vnd.pypi.simple.v1+json,text/html;q=0.1"}
 
@@ -37,7 +39,13 @@ class Registries:
     def for_npm(self, name: str) -> Address:
         """Return the registry of a package."""
         scope = name.partition("/")[0] if name.startswith("@") else ""
-        return self.npm.get(scope, self.npm[""])
+        found = self.npm.get(scope) or self.npm.get("")
+        if found is None:
+            raise ConfigurationError(
+                "no npm registry is configured, and npm is not installed to tell its default",
+                "set npm_config_registry for the workers, or install npm",
+            )
+        return found
 
 
 def configured(environ: Mapping[str, str] | None = None, root: Path = Path("/")) -> Registries:
@@ -63,8 +71,15 @@ def _python(env: Mapping[str, str], root: Path) -> list[str]:
             first = first or main
             extra += more
         if first or extra:
-            return list(dict.fromkeys([*(url for url in extra if url.startswith("http")), first or PYPI]))
-    return [PYPI]
+            return list(dict.fromkeys([*(url for url in extra if url.startswith("http")), first or _pip_default()]))
+    return [_pip_default()]
+
+
+def _pip_default() -> str:
+    """Return the index that pip asks when nobody names one; pip knows it best."""
+    from pip._internal.models.index import PyPI
+
+    return str(PyPI.simple_url)
 
 
 def _uv_sources(env: Mapping[str, str], root: Path) -> Iterator[tuple[str, list[str]]]:
@@ -139,9 +154,22 @@ def _npm(env: Mapping[str, str], root: Path) -> dict[str, Address]:
     for path in (root / "etc/npmrc", root / "usr/etc/npmrc", root / "usr/local/etc/npmrc", _home(env) / ".npmrc"):
         options |= _npmrc(path, env)
     given = env.get("npm_config_registry") or env.get("NPM_CONFIG_REGISTRY")
-    places = {"": given or options.get("registry") or NPM}
+    main = given or options.get("registry") or _npm_default()
+    places = {"": main} if main else {}
     places |= {key.partition(":")[0]: url for key, url in options.items() if re.fullmatch(r"@[^:/]+:registry", key)}
     return {scope: _registry(url, options) for scope, url in places.items()}
+
+
+def _npm_default() -> str:
+    """Return the registry that npm asks when nobody names one, empty where npm is not installed."""
+    program = shutil.which("npm")
+    if program is None:
+        return ""
+    # Not what a project in this process's folder says, nor what the files say that were read already.
+    command = [program, "config", "get", "registry", "--prefix=/"]
+    done, out = run(command, env=environment(NPM_CONFIG_USERCONFIG=os.devnull))
+    said = out.decode(errors="replace").strip().rstrip("/")
+    return said if done.code == 0 and said.startswith("http") else ""
 
 
 def _npmrc(path: Path, env: Mapping[str, str]) -> dict[str, str]:

@@ -120,7 +120,7 @@ def _made(old: Pair, lock: str, wanted: Sequence[Wanted], registries: Registries
         (folder / "package.json").write_bytes(old.manifest)
         (folder / lock).write_bytes(_without(old.lock, others))
         env = environment(
-            npm_config_registry=registries.npm[""].base_url,
+            npm_config_registry=registries.for_npm("").base_url,
             npm_config_cache=f"{scratch}/cache",
             npm_config_fetch_retries="1",
         )
