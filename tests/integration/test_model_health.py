@@ -76,6 +76,7 @@ def test_a_changed_file_is_not_loaded(care: Care, tmp_path: Path):
     assert result.found("hash").severity is Severity.CRITICAL
     assert result.found("trust").severity is Severity.UNKNOWN
     assert [f.check for f in result.troubles] == ["hash", "trust"]
+    assert "who changed it" in result.found("trust").hint  # nobody is asked to vouch for it
     proposed = care.run("versions").did
     assert proposed == {"copy": "done"}, "nobody is asked to trust what metadata contradict"
     assert not [f for f in result.findings if f.check == "load"] and not mark.exists()

@@ -151,7 +151,10 @@ def of_loading(seen: FilesSeen, trust: Mapping[str, str], answers: Mapping[str, 
                 message=f"{file.name} was not loaded: nobody vouches for its hash, and loading a pickle runs what is"
                 " in it",
                 observed=f"sha256 {file.sha256[:12]}",
-                hint="write its sha256 into the metadata, or approve the copy that model.versions proposes",
+                # Never an invitation to vouch for a file that somebody may have put there.
+                hint="first find out who changed it (see `hash`), then restore the last approved copy"
+                if seen.stated(file) not in ("", file.sha256)
+                else "write its sha256 into the metadata, or approve the copy that model.versions proposes",
             )
     for name, answer in answers.items():
         if not answer.ok:
